@@ -1,0 +1,102 @@
+"""What is run on topwork: `nox -l` lists it, `nox -s tests` runs the tests.
+
+Each session makes its own environment and installs all that it needs.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["lint", "typing", "docs", "tests"]
+nox.options.reuse_venv = "yes"  # TensorFlow is too large to install for every run
+nox.options.error_on_missing_interpreters = False
+
+ROOT = Path(__file__).parent
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+OLDEST = ["tensorflow==2.18.0", "keras==3.10.0", "numpy==1.26.4", "matplotlib==3.8.4"]
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2"}
+
+
+def group(*names: str) -> tuple[str, ...]:
+    return nox.project.dependency_groups(PYPROJECT, *names)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The fast tests, on this Python with the newest dependencies."""
+    session.install("-e", ".", *group("test", "examples"))
+    session.run("pytest", "-m", "not slow", *session.posargs, env=QUIET)
+
+
+@nox.session
+def tests_full(session: nox.Session) -> None:
+    """All tests, the slow ones too."""
+    session.install("-e", ".", *group("test", "examples"))
+    session.run("pytest", *session.posargs, env=QUIET)
+
+
+@nox.session(python="3.10")
+def tests_oldest(session: nox.Session) -> None:
+    """The fast tests on the lowest versions that pyproject.toml admits."""
+    session.install("-e", ".", *OLDEST, *group("test", "examples"))
+    session.run("pytest", "-m", "not slow", *session.posargs, env=QUIET)
+
+
+@nox.session(python=PYTHONS)
+def tests_newest(session: nox.Session) -> None:
+    """The fast tests on each supported Python that this machine has."""
+    session.install("--upgrade", "-e", ".", *group("test", "examples"))
+    session.run("pytest", "-m", "not slow", *session.posargs, env=QUIET)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """The fast tests on the built wheel, away from the source tree."""
+    away = Path(session.create_tmp())
+    shutil.rmtree(away / "dist", ignore_errors=True)
+    shutil.rmtree(away / "tests", ignore_errors=True)
+    session.install("build")
+    session.run("python", "-m", "build", "--outdir", str(away / "dist"))  # the wheel from the sdist
+    (built,) = (away / "dist").glob("*.whl")
+    session.install("--force-reinstall", "--no-deps", str(built))
+    session.install(str(built), *group("test"))
+    shutil.copytree(ROOT / "tests", away / "tests")
+    config = ("--rootdir", str(away), "-c", str(ROOT / "pyproject.toml"))
+    with session.chdir(away):
+        session.run("pytest", *config, "-m", "not slow", *session.posargs, "tests", env=QUIET)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and common mistakes, with ruff."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Types, with mypy --strict."""
+    session.install(*group("typing"), "numpy", "typing-extensions")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation, into docs/_build/html; a warning is an error."""
+    # Without TensorFlow: conf.py has autodoc stand in for it.
+    session.install("--no-deps", "-e", ".")
+    session.install(*group("docs"), "typing-extensions")
+    session.run("sphinx-build", "-W", "--keep-going", "-E", "docs", "docs/_build/html")
+
+
+@nox.session
+def quickstart(session: nox.Session) -> None:
+    """The README's quickstart: a network pretrained on printed letters, grafted to read digits."""
+    session.install(".", *group("examples"))
+    session.run("python", "examples/quickstart.py", *session.posargs, env=QUIET)
