@@ -1,0 +1,1 @@
+"""Running the frozen part over data, and keeping what it gave."""
