@@ -160,8 +160,9 @@ class Collection:
         with self._lock:
             self._touch()
             names = {path.name for path in self._directory.glob(f"*{SUFFIX}")} - self._seen
-            self._add(self._verified(self._directory / name for name in sorted(names)))
-            self._seen |= names
+            if names:
+                self._add(self._verified(self._directory / name for name in sorted(names)))
+                self._seen |= names
 
     def _verified(self, paths: Iterable[Path]) -> list[tuple[Shard, Bytes]]:
         # Imported here because a store that is only written to does without.

@@ -155,10 +155,8 @@ def _read_verified(file: io.FileIO, shard: Shard, checksum: int) -> Bytes:
 
 
 def _fill(file: io.FileIO, view: memoryview) -> None:
-    while view.nbytes:
-        count = file.readinto(view)
-        if not count:
-            raise DamagedShardError("it ends too early")
+    # If the file shrinks meanwhile, what is left unfilled does not match the checksum.
+    while view.nbytes and (count := file.readinto(view)):
         view = view[count:]
 
 
