@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,37 +59,43 @@ def _read(file: Path) -> _Stored | None:
     """Layer names and arrays in the order of the file; None for Keras 3's own weights layout."""
     if file.suffix == ".keras":
         model = keras.saving.load_model(file, compile=False)
-        return [(layer.name, layer.get_weights()) for layer in _weighted(model)]
+        return [(layer.name, layer.get_weights()) for layer in _weighted(model, inside=True)]
     with h5py.File(file) as archive:
         group = archive.get("model_weights", archive)
-        if "layer_names" not in group.attrs:
-            return None
-        stored = [(_text(name), group[_text(name)]) for name in group.attrs["layer_names"]]
+        layers = [(name, group[name]) for name in _names(group, "layer_names")]
         arrays = [
-            (name, [np.asarray(layer[_text(weight)]) for weight in layer.attrs["weight_names"]])
-            for name, layer in stored
+            (name, [np.asarray(layer[weight]) for weight in _names(layer, "weight_names")])
+            for name, layer in layers
         ]
-    return [(name, weights) for name, weights in arrays if weights]
+    return [(name, weights) for name, weights in arrays if weights] if layers else None
 
 
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+def _names(group: h5py.Group, attribute: str) -> list[str]:
+    """The strings of an attribute; Keras writes a long one in pieces, `layer_names0` and so on."""
+    pieces = [attribute] if attribute in group.attrs else []
+    while f"{attribute}{len(pieces)}" in group.attrs:
+        pieces.append(f"{attribute}{len(pieces)}")
+    values = [value for piece in pieces for value in group.attrs[piece]]
+    return [value.decode() if isinstance(value, bytes) else value for value in values]
 
 
-def _weighted(model: keras.Model) -> list[keras.Layer]:
-    return [
-        layer for layer in sublayers(model.layers) if layer.weights and not isinstance(layer, keras.Model)
-    ]
+def _weighted(model: keras.Model, *, inside: bool) -> list[keras.Layer]:
+    """The layers with weights; a model used as a layer is one of them, or those inside it are."""
+    if not inside:
+        return [layer for layer in model.layers if layer.weights]
+    layers = (layer for layer in sublayers(model.layers) if not isinstance(layer, keras.Model))
+    return [layer for layer in layers if layer.weights]
 
 
 def _assign(backbone: keras.Model, file: Path, network: keras.Model, stored: _Stored) -> None:
     """By name where the file has every layer of the backbone, else in order, as Keras does."""
-    layers = _weighted(backbone)
+    inside = file.suffix == ".keras"  # a .h5 file lists the weights of an inner model as one layer's
+    layers = _weighted(backbone, inside=inside)
     by_name = dict(stored)
     if all(layer.name in by_name for layer in layers):
         matched = [(layer.name, by_name[layer.name]) for layer in layers]
     else:
-        layers, matched = _weighted(network), stored
+        layers, matched = _weighted(network, inside=inside), stored
     mismatch = _first_mismatch(layers, matched)
     if mismatch:
         raise ValueError(
@@ -120,17 +127,23 @@ def _first_mismatch(layers: Sequence[keras.Layer], stored: _Stored) -> str | Non
 def _load_container(
     backbone: keras.Model, file: Path, network: keras.Model, build_whole: Callable[[], keras.Model]
 ) -> None:
-    """Keras 3's layout tells layers by their class and order: try what it may be of, in turn."""
+    """Keras 3's layout tells layers by their class and order: try what it may be of, in turn.
+
+    The uncut network comes before the cut one: it does not load from the file of the cut one, which
+    could load from its file by mistake, layers of the same class in another order.
+    """
     problem = None
-    candidates: list[Callable[[], Any]] = [lambda: backbone, lambda: network, build_whole]
+    candidates: list[Callable[[], Any]] = [lambda: network, lambda: backbone, build_whole]
     for candidate in candidates:
         model = candidate()
         try:
-            model.load_weights(file)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about what else is in the file, such as a head
+                model.load_weights(file)
         except (ValueError, KeyError) as error:
             problem = problem or error
             continue
-        for layer in _weighted(backbone):
+        for layer in _weighted(backbone, inside=False):
             layer.set_weights(model.get_layer(layer.name).get_weights())
         return
     raise ValueError(
