@@ -198,7 +198,7 @@ def changes(operation: Any) -> str | None:
         return f"{name} is trainable"
     if getattr(operation, "activity_regularizer", None) is not None:
         return f"{name} adds to the loss"
-    if isinstance(operation, _SAME_IN_TRAINING) or _is_frozen_batch_normalization(operation):
+    if _is_same_in_training(operation) or _is_frozen_batch_normalization(operation):
         return None
     if isinstance(operation, _DROPOUTS) and operation.rate == 0:
         return None
@@ -210,9 +210,20 @@ def changes(operation: Any) -> str | None:
     return None
 
 
-# These take a `training` argument because their base class does, and ignore it.
-_SAME_IN_TRAINING = (keras.layers.Resizing, keras.layers.CenterCrop)
+# These take a `training` argument and ignore it: their base class has one, or quantization to float8.
+_SAME_IN_TRAINING = (
+    keras.layers.CenterCrop,
+    keras.layers.Dense,
+    keras.layers.EinsumDense,
+    keras.layers.Resizing,
+)
 _DROPOUTS = (keras.layers.Dropout, keras.layers.SpatialDropout2D)
+
+
+def _is_same_in_training(layer: keras.Layer) -> bool:
+    # The class itself: one derived from it may use the argument.
+    is_float8 = getattr(layer, "quantization_mode", None) == "float8"
+    return type(layer) in _SAME_IN_TRAINING and not is_float8
 
 
 def _is_frozen_batch_normalization(layer: keras.Layer) -> bool:
