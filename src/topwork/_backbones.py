@@ -5,11 +5,13 @@ from __future__ import annotations
 import collections
 import contextlib
 import inspect
+import math
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 from topwork._applications import APPLICATIONS, Application
 from topwork._errors import closest, plain
@@ -17,6 +19,9 @@ from topwork._graph import clean_cuts, require_functional
 from topwork._weights import load_weights
 
 _CHOSEN_BY_TOPWORK = {
+    "dropout": "a backbone has none that is active, and the head has its own: add_head(dropout=...)",
+    "dropout_rate": "a backbone has none that is active, and the head has its own: add_head(dropout=...)",
+    "include_preprocessing": "the network does its own scaling, and takes images of 0 to 255",
     "include_top": "cut_layer decides it: name a layer of the top to have the top",
     "input_tensor": "topwork makes the input; use input_shape and preprocess",
     "pooling": "it belongs to the head: add_head(pooling=...)",
@@ -48,6 +53,11 @@ def load_backbone(
 
     The model is flat: its layers have the indices that they have in `keras.applications`, and the same
     names on every build.
+
+    Dropout inside the network (EfficientNet drops whole blocks, and so do some classifier tops) is
+    set to a rate of 0. Keras would apply it in training even where all is frozen; the same image
+    would have other features every time. Keras' own recipe, `network(x, training=False)`, switches it
+    off in the same way (https://keras.io/guides/transfer_learning/).
 
     Args:
         name: The application, in any spelling that differs only in case, `_` and `-`:
@@ -94,6 +104,11 @@ def load_backbone(
     backbone = keras.Model(network.inputs[0], last, name=key)
     if weights is not None and weights != "imagenet":
         load_weights(backbone, weights, network, lambda: build(include_top=True))
+        if application.rescales_imagenet and _has_imagenet_statistics(backbone):
+            backbone = _rescaled(backbone)
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0
     return backbone
 
 
@@ -213,6 +228,34 @@ def _with_layer(
         f"load_backbone: {key!r} has no layer {cut_layer!r} to cut at. Closest: "
         f"{closest(cut_layer, names[1:])}. cut_points({key!r}) lists those that everything flows through."
     )
+
+
+_IMAGENET_DEVIATIONS = (0.229, 0.224, 0.225)
+
+
+def _has_imagenet_statistics(backbone: keras.Model) -> bool:
+    variance = _normalization(backbone).get_weights()[1]
+    return np.allclose(variance, _IMAGENET_DEVIATIONS, atol=1e-3)
+
+
+def _normalization(model: keras.Model) -> keras.layers.Normalization:
+    return next(layer for layer in model.layers if isinstance(layer, keras.layers.Normalization))
+
+
+def _rescaled(backbone: keras.Model) -> keras.Model:
+    """`backbone` with the layer that Keras adds after the normalization for `weights="imagenet"`."""
+    normalization = _normalization(backbone)
+    scale = [1 / math.sqrt(deviation) for deviation in _IMAGENET_DEVIATIONS]
+
+    def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
+        outputs = layer(*args, **kwargs)
+        if layer.name == normalization.name:
+            outputs = keras.layers.Rescaling(scale, name="rescaling_1")(outputs)
+        return outputs
+
+    rescaled = keras.models.clone_model(backbone, call_function=call)
+    rescaled.set_weights(backbone.get_weights())
+    return rescaled
 
 
 def _download(key: str, build: Callable[[], keras.Model]) -> keras.Model:
