@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from topwork._freezing import freeze as freeze
     from topwork._heads import add_head as add_head
     from topwork._training import fit as fit
+    from topwork._training import precompute as precompute
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,7 @@ _DEFINED_IN = {
     "freeze": "_freezing",
     "list_backbones": "_backbones",
     "load_backbone": "_backbones",
+    "precompute": "_training",
 }
 _MODULES = ("callbacks", "data", "interpret")
 
@@ -48,6 +50,7 @@ __all__ = [
     "interpret",
     "list_backbones",
     "load_backbone",
+    "precompute",
 ]
 
 

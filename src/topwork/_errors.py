@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
 
 
@@ -16,3 +18,11 @@ def closest(name: object, candidates: Iterable[str], n: int = 3) -> str:
     by_spelling = {plain(candidate): candidate for candidate in candidates}
     matches = difflib.get_close_matches(plain(str(name)), by_spelling, n=n, cutoff=0.0)
     return ", ".join(repr(by_spelling[match]) for match in matches)
+
+
+def warn(message: str) -> None:
+    """Issue a UserWarning that points at the caller's line, however deep inside topwork it arises."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("topwork."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)

@@ -1,0 +1,146 @@
+"""Mistakes in the data that would spoil training without an error message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from topwork._errors import warn
+from topwork._graph import expected_range
+
+# A black image has small pixels too; 1 and a little is what scaling to 0..1 leaves at most.
+_LARGEST_SCALED_PIXEL = 1.5
+
+
+class Guard:
+    """Looks at each batch of a data set, before anything is trained on it."""
+
+    def __init__(self, model: keras.Model, data_name: str, *, labelled: bool = True) -> None:
+        self._data_name = data_name
+        self._input_names = [tensor.name for tensor in model.inputs]
+        self._range = expected_range(model)
+        self._expects_labels = label_kind(model) if labelled else None
+        self._n_seen = 0
+
+    def check(self, inputs: list[Any], y: Any) -> None:
+        """Raise for pixels or labels that cannot be trained on; warn of a wrong pixel range, once."""
+        for name, array in zip(self._input_names, inputs, strict=True):
+            self._check_finite(name, array)
+        if self._n_seen == 0 and self._range is not None:
+            self._check_range(inputs[0])
+        if self._expects_labels is not None:
+            check_labels(y, *self._expects_labels, self._data_name, self._n_seen)
+        self._n_seen += len(inputs[0])
+
+    def _check_finite(self, name: str, array: Any) -> None:
+        # A sum is NaN or infinite if one of its terms is, and costs a fraction of asking each.
+        if array.dtype.kind != "f" or np.isfinite(array.sum(dtype=np.float64)):
+            return
+        bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+        first = self._n_seen + int(bad.argmax())
+        raise ValueError(
+            f"fit: {self._data_name} has pixels that are NaN or infinite, in input {name!r}, first in "
+            f"image {first} (counted from 0). Find out where they come from, a division by zero for "
+            "example, and leave such images out."
+        )
+
+    def _check_range(self, images: Any) -> None:
+        low, high = float(images.min()), float(images.max())
+        if high <= _LARGEST_SCALED_PIXEL:
+            warn(
+                f"fit: {self._data_name} has pixels from {low:.3g} to {high:.3g}, and the model "
+                "expects raw pixels from 0 to 255: its preprocessing is part of it. Leave out your own "
+                "scaling, such as Rescaling(1 / 255).",
+            )
+
+
+def label_kind(model: keras.Model) -> tuple[str, int] | None:
+    """What labels the loss takes, `"sparse"`, `"categorical"` or `"binary"`, and the classes.
+
+    None for a loss of another kind, several outputs, or outputs that are not one vector an image.
+    """
+    loss = model.loss
+    name = loss if isinstance(loss, str) else getattr(loss, "name", None)
+    kinds = {
+        "sparse_categorical_crossentropy": "sparse",
+        "categorical_crossentropy": "categorical",
+        "binary_crossentropy": "binary",
+    }
+    if name not in kinds or len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
+        return None
+    return kinds[name], int(model.outputs[0].shape[-1])
+
+
+def check_labels(y: Any, kind: str, n_classes: int, data_name: str, n_before: int = 0) -> None:
+    """Raise unless the labels are what the loss of `kind` takes."""
+    if y is None:
+        raise ValueError(
+            f"fit: {data_name} has no labels. Pass them as y, or as (images, labels) in a dataset."
+        )
+    labels = np.asarray(y)
+    problem = _CHECKS[kind](labels, n_classes)
+    if problem is None and labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        problem = "labels that are NaN or infinite. Leave such images out"
+    if problem:
+        raise ValueError(
+            f"fit: {data_name} has {problem}. First seen in images {n_before} to "
+            f"{n_before + len(labels) - 1}."
+        )
+
+
+def _sparse_problem(labels: Any, n_classes: int) -> str | None:
+    if labels.ndim == 2 and labels.shape[1] == n_classes and n_classes > 1:
+        return (
+            f"one-hot labels of shape {labels.shape}, and the loss is sparse_categorical_crossentropy, "
+            f"which takes class numbers. Pass labels.argmax(axis=-1), or compile with "
+            "loss='categorical_crossentropy'"
+        )
+    if not _is_column(labels):
+        return f"labels of shape {labels.shape}, and the loss takes one class number for each image"
+    outside = labels[(labels < 0) | (labels >= n_classes) | (labels != np.floor(labels))]
+    if len(outside):
+        return (
+            f"the label {outside.flat[0]}, and the model has {n_classes} classes, numbered 0 to "
+            f"{n_classes - 1}. Number the labels from 0, or make the head with more classes"
+        )
+    return None
+
+
+def _categorical_problem(labels: Any, n_classes: int) -> str | None:
+    if labels.ndim != 2 or labels.shape[1] != n_classes:
+        return (
+            f"labels of shape {labels.shape}, and the loss is categorical_crossentropy, which takes "
+            f"one-hot labels of shape (images, {n_classes}). Pass keras.utils.to_categorical(labels, "
+            f"{n_classes}), or compile with loss='sparse_categorical_crossentropy'"
+        )
+    if (labels < 0).any() or (labels > 1).any():
+        return f"one-hot labels from {labels.min()} to {labels.max()}. They go from 0 to 1"
+    return None
+
+
+def _binary_problem(labels: Any, n_classes: int) -> str | None:
+    if n_classes == 1 and labels.ndim == 2 and labels.shape[1] > 1:
+        return (
+            f"one-hot labels of shape {labels.shape}, and the model has one sigmoid unit, which takes "
+            "0 or 1 for each image. Pass labels.argmax(axis=-1)"
+        )
+    outside = labels[(labels < 0) | (labels > 1)]
+    if len(outside):
+        return (
+            f"the label {outside.flat[0]}, and a sigmoid unit tells 0 from 1. For more classes make "
+            "the head with add_head(n_classes=...), 2 or more"
+        )
+    return None
+
+
+_CHECKS = {
+    "sparse": _sparse_problem,
+    "categorical": _categorical_problem,
+    "binary": _binary_problem,
+}
+
+
+def _is_column(labels: Any) -> bool:
+    return labels.ndim == 1 or (labels.ndim == 2 and labels.shape[1] == 1)
