@@ -25,7 +25,6 @@ _CHOSEN_BY_TOPWORK = {
     "include_top": "cut_layer decides it: name a layer of the top to have the top",
     "input_tensor": "topwork makes the input; use input_shape and preprocess",
     "pooling": "it belongs to the head: add_head(pooling=...)",
-    "name": "the name of the application is kept, so that fine_tune knows the network again",
 }
 
 
@@ -88,7 +87,7 @@ def load_backbone(
         >>> len(backbone.layers), backbone.output_shape
         (229, (None, 7, 7, 768))
     """
-    key = _find(name)
+    key = _find(name, "load_backbone")
     application = APPLICATIONS[key]
     _check_options(application, options)
     shape = _checked_shape(input_shape, application)
@@ -133,17 +132,17 @@ def cut_points(name_or_model: str | keras.Model) -> list[str]:
     if not isinstance(name_or_model, str):
         require_functional(name_or_model, "cut_points")
         return clean_cuts(name_or_model)
-    application = APPLICATIONS[_find(name_or_model)]
+    application = APPLICATIONS[_find(name_or_model, "cut_points")]
     shape = _checked_shape(None, application)
     arguments = {"include_top": True, "weights": None}
     return clean_cuts(_build(application, shape, True, arguments))
 
 
-def _find(name: str) -> str:
+def _find(name: str, caller: str) -> str:
     spellings = {plain(key): key for key in APPLICATIONS}
     if not isinstance(name, str) or plain(name) not in spellings:
         raise ValueError(
-            f"load_backbone: there is no backbone {name!r}. Closest: {closest(name, APPLICATIONS)}. "
+            f"{caller}: there is no backbone {name!r}. Closest: {closest(name, APPLICATIONS)}. "
             "list_backbones() lists all."
         )
     return spellings[plain(name)]
@@ -163,7 +162,7 @@ def _checked_shape(shape: Any, application: Application) -> tuple[int, int, int]
 
 def _check_options(application: Application, options: dict[str, Any]) -> None:
     constructor = _constructor(application)
-    valid = set(inspect.signature(constructor).parameters) - {"weights", "input_shape", "kwargs"}
+    valid = set(inspect.signature(constructor).parameters) - {"weights", "input_shape", "name", "kwargs"}
     for option in options:
         if option in _CHOSEN_BY_TOPWORK:
             raise ValueError(

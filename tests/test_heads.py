@@ -1,0 +1,151 @@
+"""add_head: what it builds, how it is compiled, and its messages."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+import topwork as tw
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+
+
+@pytest.fixture
+def trunk():
+    image = keras.Input((8, 8, 3))
+    return keras.Model(image, keras.layers.Conv2D(5, 3, name="conv")(image), name="trunk")
+
+
+def head(model):
+    return [layer.name for layer in model.layers if layer.name.startswith("head_")]
+
+
+def test_the_default_head(trunk):
+    model = tw.add_head(4)(trunk)
+    assert head(model) == ["head_pooling", "head_hidden", "head_dropout", "head_output"]
+    assert model.get_layer("head_hidden").units == 1024
+    assert model.get_layer("head_hidden").activation is keras.activations.relu
+    assert model.get_layer("head_dropout").rate == 0.2
+    assert (model.name, model.output_shape) == ("trunk", (None, 4))
+
+
+def test_the_layers_of_the_backbone_are_shared_and_keep_their_indices(trunk):
+    model = tw.add_head(4)(trunk)
+    assert all(mine is theirs for mine, theirs in zip(model.layers, trunk.layers, strict=False))
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "activation", "loss"),
+    [(1, "sigmoid", "binary_crossentropy"), (3, "softmax", "sparse_categorical_crossentropy")],
+)
+def test_one_class_is_binary_and_more_are_sparse(trunk, n_classes, activation, loss):
+    model = tw.add_head(n_classes, learning_rate=0.01)(trunk)
+    assert model.layers[-1].activation is keras.activations.get(activation)
+    assert model.loss == loss
+    assert isinstance(model.optimizer, keras.optimizers.RMSprop)
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("n_classes", [1, 3])
+def test_it_is_ready_to_train_and_measures_accuracy(trunk, n_classes):
+    model = tw.add_head(n_classes, hidden_units=None)(trunk)
+    logs = model.train_on_batch(np.ones((4, 8, 8, 3)), np.array([0, 1, 0, 1]), return_dict=True)
+    assert set(logs) == {"loss", "accuracy"}
+    assert np.isfinite(logs["loss"])
+
+
+@pytest.mark.parametrize(("pooling", "width"), [("avg", 5), ("max", 5), ("flatten", 6 * 6 * 5)])
+def test_pooling(trunk, pooling, width):
+    model = tw.add_head(2, pooling=pooling)(trunk)
+    assert model.get_layer("head_pooling").output.shape == (None, width)
+
+
+def test_the_poolings_are_what_their_names_say(trunk):
+    x = np.random.default_rng(0).normal(size=(1, 8, 8, 3)).astype("float32")
+    features = np.asarray(trunk(x))
+    for pooling, expected in [("avg", features.mean((1, 2))), ("max", features.max((1, 2)))]:
+        model = tw.add_head(2, pooling=pooling)(trunk)
+        pooled = keras.Model(model.input, model.get_layer("head_pooling").output)(x)
+        np.testing.assert_allclose(pooled, expected, rtol=1e-5)
+
+
+def test_no_hidden_layer_and_no_dropout(trunk):
+    assert head(tw.add_head(2, 0.0, hidden_units=None)(trunk)) == ["head_pooling", "head_output"]
+
+
+def test_a_backbone_that_gives_vectors_is_not_pooled():
+    backbone = tw.load_backbone("mobilenet", "predictions", weights=None, input_shape=(32, 32, 3))
+    assert "head_pooling" not in head(tw.add_head(2, pooling="flatten")(backbone))
+
+
+def test_one_head_can_be_put_on_several_backbones(trunk):
+    graft = tw.add_head(2)
+    first, second = graft(trunk), graft(trunk)
+    assert first.layers[-1] is not second.layers[-1]
+
+
+def test_probabilities_are_float32_under_mixed_precision():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        image = keras.Input((8, 8, 3))
+        model = tw.add_head(3)(keras.Model(image, keras.layers.Conv2D(5, 3)(image)))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert model.get_layer("head_hidden").compute_dtype == "bfloat16"
+    assert model.output.dtype == "float32"
+
+
+# Messages ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"n_classes": 0}, "n_classes must be a whole number of at least 1. Received: 0."),
+        ({"n_classes": 2.0}, "n_classes must be a whole number of at least 1. Received: 2.0."),
+        ({"n_classes": True}, "n_classes must be a whole number of at least 1. Received: True."),
+        ({"n_classes": 2, "hidden_units": 0}, "hidden_units must be a whole number of at least 1."),
+        ({"n_classes": 2, "dropout": 1.0}, "0 <= dropout < 1. Received: 1.0."),
+        ({"n_classes": 2, "dropout": -0.1}, "0 <= dropout < 1. Received: -0.1."),
+        (
+            {"n_classes": 2, "pooling": "mean"},
+            "pooling must be one of 'avg', 'max', 'flatten'. Received: 'mean'.",
+        ),
+        ({"n_classes": 2, "learning_rate": 0}, "learning_rate must be greater than 0. Received: 0."),
+        ({"n_classes": 2, "learning_rate": float("nan")}, "greater than 0. Received: nan."),
+    ],
+)
+def test_message_for_an_argument(arguments, text):
+    with pytest.raises(ValueError, match="add_head:") as caught:
+        tw.add_head(**arguments)
+    assert text in str(caught.value)
+
+
+def test_message_for_a_second_head(trunk):
+    model = tw.add_head(2)(trunk)
+    with pytest.raises(ValueError, match="'trunk' has a head already") as caught:
+        tw.add_head(3)(model)
+    assert "(head_pooling, head_hidden, head_dropout, head_output)" in str(caught.value)
+    assert "as load_backbone returned it" in str(caught.value)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_message_where_there_is_nothing_to_put_a_head_on(several):
+    sequence = keras.Input((7, 3))
+    outputs = [sequence, sequence] if several else sequence
+    with pytest.raises(ValueError, match="one feature map") as caught:
+        tw.add_head(2)(keras.Model(sequence, outputs, name="text"))
+    assert "The model 'text' gives" in str(caught.value)
+    assert "(None, 7, 3)" in str(caught.value)
+
+
+def test_message_for_a_subclassed_model():
+    class Mine(keras.Model):
+        def call(self, x):
+            return x
+
+    with pytest.raises(ValueError, match=r"add_head\(...\) reads the graph of a model"):
+        tw.add_head(2)(Mine())
