@@ -295,7 +295,13 @@ def expected_range(model: keras.Model) -> tuple[float, float] | None:
 def _scaled_image(model: keras.Model) -> Any:
     """The image as the first layer that is more than arithmetic on pixels receives it."""
     ordered = steps(model)
-    arithmetic = (keras.layers.InputLayer, keras.layers.Rescaling, keras.layers.Normalization)
+    arithmetic = (
+        keras.layers.CenterCrop,
+        keras.layers.InputLayer,
+        keras.layers.Normalization,
+        keras.layers.Rescaling,
+        keras.layers.Resizing,
+    )
     n_first = next(
         (
             i
