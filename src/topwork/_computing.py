@@ -87,7 +87,7 @@ class Computation:
         guard = Guard(self._model, f"the {name}", labelled=labelled)
         keeping = self._cache.keeping(self._frozen, {"model": self._model.name})
         with _progress(self._verbose, name, source.n_batches, views) as advance:
-            return compute_table(
+            table = compute_table(
                 self._frozen,
                 source,
                 keeping,
@@ -96,6 +96,9 @@ class Computation:
                 views=views,
                 advance=advance,
             )
+        if labelled and len(table) == 0:
+            raise ValueError(f"fit: the {name} has no images. Look at how the data set is made.")
+        return table
 
     def say(self, tables: list[Table]) -> None:
         """Print one line: what was computed once, how large it is and where it is kept."""

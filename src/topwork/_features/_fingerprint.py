@@ -24,7 +24,7 @@ def fingerprint(prefix: keras.Model) -> str:
     operations = dict.fromkeys(step.operation for step in ordered)
     for layer in sublayers(each for each in operations if isinstance(each, keras.Layer)):
         for weight in [] if isinstance(layer, keras.Model) else layer.weights:
-            array = np.ascontiguousarray(weight)
+            array = weight.numpy()
             digest.update(f"{array.dtype}{array.shape}".encode())
             digest.update(array.tobytes())
     return digest.hexdigest()

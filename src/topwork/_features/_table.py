@@ -177,7 +177,7 @@ class _Reader:
 
     def joined(self, name: str) -> Any:
         parts = [getattr(part, name) for part in self._parts]
-        if parts[0] is None:
+        if not parts or parts[0] is None:
             return None
         return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
 
@@ -187,7 +187,7 @@ class _Kept:
 
     def __init__(self, frozen: FrozenPart, keeping: Keeping) -> None:
         self._buffer = RowBuffer(frozen.layout.row_bytes, keeping.memory_limit)
-        self._tags: list[Any] = []
+        self._tags: list[Any] = [np.empty(0, np.int64)]
 
     def __enter__(self) -> _Kept:
         return self
@@ -218,8 +218,8 @@ class _Stored:
         assert keeping.collection is not None
         self._collection, self._keeping = keeping.collection, keeping
         self._row_bytes = frozen.layout.row_bytes
-        self._keys: list[Bytes] = []
-        self._tags: list[Any] = []
+        self._keys: list[Bytes] = [np.empty((0, KEY_BYTES), np.uint8)]
+        self._tags: list[Any] = [np.empty(0, np.int64)]
         self._under_way: set[bytes] = set()
         self.n_computed = 0
 
