@@ -20,8 +20,8 @@ def test_two_workers_compute_each_photograph_once_and_fit_computes_none(
     tmp_path: Path, make_photos: Callable[..., Path]
 ) -> None:
     pytest.importorskip("distributed", reason="the example's engine is not installed")
-    for part, per_class in (("train", 20), ("validation", 6)):
-        make_photos(tmp_path / "data" / part, ("red", "green"), per_class)
+    for part, per_class, size in (("train", 20, 40), ("validation", 6, 36)):
+        make_photos(tmp_path / "data" / part, ("red", "green"), per_class, size)
     weights = tmp_path / "mobilenet.keras"
     tw.load_backbone("mobilenet", weights=None, input_shape=(32, 32, 3)).save(weights)
     arguments = {
