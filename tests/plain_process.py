@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from typing import Any
 
 _BLOCK = """
 import sys
@@ -22,6 +24,12 @@ else:
     raise SystemExit("topwork can be imported: this process proves nothing")
 """
 
+_SERVE = """
+import json
+for line in sys.stdin:
+    print(json.dumps(answer(**json.loads(line))), flush=True)
+"""
+
 
 def run_without_topwork(code: str, *arguments: object) -> str:
     """What `code` printed; fails with its traceback if it fails."""
@@ -30,3 +38,30 @@ def run_without_topwork(code: str, *arguments: object) -> str:
     if done.returncode:
         raise AssertionError(done.stderr[-4000:])
     return done.stdout
+
+
+class PlainProcess:
+    """A process that works on questions while this one does something else.
+
+    Its code defines `answer`; question and answer are what JSON can hold.
+    """
+
+    def __init__(self, code: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _BLOCK + code + _SERVE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, **question: object) -> None:
+        print(json.dumps(question), file=self._process.stdin, flush=True)
+
+    def answer(self) -> Any:
+        line = self._process.stdout.readline()
+        if not line:
+            raise AssertionError("the process ended; its traceback is on stderr")
+        return json.loads(line)
+
+    def close(self) -> None:
+        self._process.communicate()

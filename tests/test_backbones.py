@@ -12,11 +12,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 )
 
-VGG16_LAYERS = """
-input_layer block1_conv1 block1_conv2 block1_pool block2_conv1 block2_conv2 block2_pool block3_conv1
-block3_conv2 block3_conv3 block3_pool block4_conv1 block4_conv2 block4_conv3 block4_pool block5_conv1
-block5_conv2 block5_conv3 block5_pool flatten fc1 fc2 predictions
-""".split()
+VGG16_LAYERS = ["input_layer", "block1_conv1", "block1_conv2", "block1_pool", "block2_conv1", "block2_conv2", "block2_pool", "block3_conv1", "block3_conv2", "block3_conv3", "block3_pool", "block4_conv1", "block4_conv2", "block4_conv3", "block4_pool", "block5_conv1", "block5_conv2", "block5_conv3", "block5_pool", "flatten", "fc1", "fc2", "predictions"]
 
 
 def load(name, cut_layer=None, *, size=32, **options):
@@ -183,11 +179,19 @@ def test_the_callers_images_are_left_as_they_are():
             ["load_backbone: there is no backbone 'inceptoin_v3'", "'inception_v3'", "list_backbones()"],
         ),
         (tw.load_backbone, {"name": 3}, ["there is no backbone 3"]),
-        (tw.cut_points, {"name_or_model": "vg16"}, ["cut_points: there is no backbone 'vg16'", "'vgg16'"]),
+        (
+            tw.cut_points,
+            {"name_or_model": "vg16"},
+            ["cut_points: there is no backbone 'vg16'", "'vgg16'"],
+        ),
         (
             tw.load_backbone,
             {"name": "mobilenet", "cut_layer": "conv_pw_14_relu", "weights": None},
-            ["'mobilenet' has no layer 'conv_pw_14_relu'", "'conv_pw_13_relu'", "cut_points('mobilenet')"],
+            [
+                "'mobilenet' has no layer 'conv_pw_14_relu'",
+                "'conv_pw_13_relu'",
+                "cut_points('mobilenet')",
+            ],
         ),
         (
             tw.load_backbone,
@@ -275,9 +279,11 @@ def test_imagenet_weights_are_the_downloaded_ones(download, tmp_path):
     download(tmp_path / "notop.h5")
     backbone = tw.load_backbone("mobilenet", "conv_pw_3_relu", input_shape=(128, 128, 3), alpha=0.25)
     for layer in backbone.layers:
-        for received, expected in zip(
-            layer.get_weights(), source.get_layer(layer.name).get_weights(), strict=True
-        ) if layer.weights else ():
+        for received, expected in (
+            zip(layer.get_weights(), source.get_layer(layer.name).get_weights(), strict=True)
+            if layer.weights
+            else ()
+        ):
             np.testing.assert_array_equal(received, expected)
 
 

@@ -31,8 +31,14 @@ def residual_network(name="mine"):
 
 
 def sequential_network():
-    parts = [keras.Input((8, 8, 3)), layers.Conv2D(4, 3, name="first"), layers.Conv2D(4, 3, name="second")]
-    return keras.Sequential([*parts, layers.Flatten(), layers.Dense(3, activation="softmax")], name="plain")
+    parts = [
+        keras.Input((8, 8, 3)),
+        layers.Conv2D(4, 3, name="first"),
+        layers.Conv2D(4, 3, name="second"),
+    ]
+    return keras.Sequential(
+        [*parts, layers.Flatten(), layers.Dense(3, activation="softmax")], name="plain"
+    )
 
 
 def nested_network():
@@ -148,9 +154,7 @@ def inception():
 def test_fine_tune_inception_from_172(inception):
     model = tw.fine_tune(inception, unfreeze_from=172, learning_rate=0.1)
     norms = {layer.name for layer in model.layers if isinstance(layer, layers.BatchNormalization)}
-    expected = [
-        layer.name for layer in model.layers[172:] if layer.weights and layer.name not in norms
-    ]
+    expected = [layer.name for layer in model.layers[172:] if layer.weights and layer.name not in norms]
     assert trainable(model) == expected
     assert expected[0] == "conv2d_56"
     before = state(model)
@@ -227,7 +231,9 @@ def test_fine_tune_compiles_with_gentle_sgd_by_default():
 
 
 def test_fine_tune_with_a_named_optimizer():
-    optimizer = tw.fine_tune(compiled(residual_network()), 1, optimizer="adam", learning_rate=3e-4).optimizer
+    optimizer = tw.fine_tune(
+        compiled(residual_network()), 1, optimizer="adam", learning_rate=3e-4
+    ).optimizer
     assert isinstance(optimizer, keras.optimizers.Adam)
     assert float(optimizer.learning_rate) == pytest.approx(3e-4)
 
@@ -286,11 +292,17 @@ def test_any_boundary_selects_exactly_what_it_says_or_is_refused(boundary):
             {"unfreeze_from": "pool"},
             ["unfreeze_from='pool' lies in the head, which starts at index 8 ('pool')", "0 to 7"],
         ),
-        ({"unfreeze_from": 9}, ["unfreeze_from=9 lies in the head", "boundaries: 3 ('block_conv'), 7 ('last_"]),
+        (
+            {"unfreeze_from": 9},
+            ["unfreeze_from=9 lies in the head", "boundaries: 3 ('block_conv'), 7 ('last_"],
+        ),
         ({"unfreeze_from": "blok_conv"}, ["'mine' has no layer named 'blok_conv'", "'block_conv'"]),
         ({"unfreeze_from": 2.5}, ["must be an index, a layer name or None. Received: 2.5"]),
         ({"unfreeze_from": True}, ["must be an index, a layer name or None. Received: True"]),
-        ({"unfreeze_from": None}, ["no boundary is recommended for the model 'mine'", "Pass unfreeze_from"]),
+        (
+            {"unfreeze_from": None},
+            ["no boundary is recommended for the model 'mine'", "Pass unfreeze_from"],
+        ),
         ({"learning_rate": 0}, ["learning_rate must be greater than 0. Received: 0."]),
         ({"optimizer": "sdg"}, ["name of a Keras optimizer, such as 'sgd'", "Received: 'sdg'"]),
         ({"optimizer": 3}, ["name of a Keras optimizer", "Received: 3"]),
@@ -355,7 +367,13 @@ def test_message_for_an_index_meant_for_the_inside_of_a_nested_model():
     ("until", "parts"),
     [
         (11, ["freeze: until=11 is out of range", "'mine' has 10 layers"]),
-        (9, ["freeze: until=9 lies in the head, which starts at index 8 ('pool')", "until=None freezes all"]),
+        (
+            9,
+            [
+                "freeze: until=9 lies in the head, which starts at index 8 ('pool')",
+                "until=None freezes all",
+            ],
+        ),
         (0, ["freeze: until=0 selects nothing: no layer before index 0 has weights"]),
         (1, ["freeze: until=1 selects nothing"]),
         ("steem", ["freeze: 'mine' has no layer named 'steem'", "'stem'", "describe(model)"]),

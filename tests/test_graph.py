@@ -50,9 +50,7 @@ def assert_split_is_whole(model):
         whole = outputs_of(model, x, training)
         keras.utils.set_random_seed(1)
         halves = parts.tail(parts.prefix(x, training=training), training=training)
-        for expected, received in zip(
-            keras.tree.flatten(whole), keras.tree.flatten(halves), strict=True
-        ):
+        for expected, received in zip(keras.tree.flatten(whole), keras.tree.flatten(halves), strict=True):
             np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-6)
     assert not parts.prefix.trainable_variables
     trainable = {id(variable) for variable in model.trainable_variables}
@@ -165,18 +163,14 @@ def test_split_takes_dropout_of_rate_0_for_what_it_is():
 
 def test_split_stops_before_frozen_layers_above_a_trainable_one():
     x = vector()
-    parts = assert_split_is_whole(
-        keras.Model(x, dense("above")(dense("new", True)(dense("old")(x))))
-    )
+    parts = assert_split_is_whole(keras.Model(x, dense("above")(dense("new", True)(dense("old")(x)))))
     assert layers_of(parts.prefix) == {"old"}
 
 
 def test_split_with_operations_of_several_outputs():
     x = vector()
     left, right = ops.split(dense("old")(x), 2, axis=-1)
-    parts = assert_split_is_whole(
-        keras.Model(x, layers.Add()([layers.Dense(2)(left), right * 2.0]))
-    )
+    parts = assert_split_is_whole(keras.Model(x, layers.Add()([layers.Dense(2)(left), right * 2.0])))
     assert len(parts.prefix.outputs) == 2
 
 
@@ -214,7 +208,10 @@ class DoubledDense(layers.Dense):
         (lambda: layers.Dropout(0.5, name="drop"), "layer 'drop' (Dropout) is random"),
         (lambda: layers.GaussianNoise(0.1, name="noise"), "layer 'noise' (GaussianNoise) is random"),
         (lambda: dense("reg", activity_regularizer="l2"), "layer 'reg' (Dense) adds to the loss"),
-        (lambda: layers.ActivityRegularization(0.1, name="act"), "'act' (ActivityRegularization) adds to"),
+        (
+            lambda: layers.ActivityRegularization(0.1, name="act"),
+            "'act' (ActivityRegularization) adds to",
+        ),
         (lambda: Doubled(name="twice"), "layer 'twice' (Doubled) may behave differently in training"),
         (
             lambda: DoubledDense(4, name="twice", trainable=False),
