@@ -21,7 +21,6 @@ import io
 import json
 import os
 import threading
-import weakref
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,6 +174,8 @@ class OpenFile:
     20 GB through a map is 20 GB.
     """
 
+    _descriptor = -1
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
@@ -182,7 +183,10 @@ class OpenFile:
             self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         except FileNotFoundError as error:
             raise _lost(path, "was removed") from error
-        weakref.finalize(self, os.close, self._descriptor)
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
 
     def read_into(self, view: memoryview, offset: int) -> None:
         """Fill `view` with the bytes that begin at `offset`."""
