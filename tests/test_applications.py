@@ -18,7 +18,22 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 )
 
-FAMILIES = ["convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_b0", "inception_resnet_v2", "inception_v3", "mobilenet", "mobilenet_v2", "mobilenet_v3_small", "nasnet_mobile", "resnet50", "resnet50_v2", "vgg16", "xception"]
+FAMILIES = [
+    "convnext_tiny",
+    "densenet121",
+    "efficientnet_b0",
+    "efficientnet_v2_b0",
+    "inception_resnet_v2",
+    "inception_v3",
+    "mobilenet",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "nasnet_mobile",
+    "resnet50",
+    "resnet50_v2",
+    "vgg16",
+    "xception",
+]
 # The fast ones are those with layers that the other tests have not saved.
 SAVED_IN_FAST_TESTS = ["convnext_tiny", "efficientnet_b0", "mobilenet_v3_small"]
 SMALLEST_IMAGE = {"inception_resnet_v2": 75, "inception_v3": 75, "xception": 71}

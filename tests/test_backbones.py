@@ -12,7 +12,31 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 )
 
-VGG16_LAYERS = ["input_layer", "block1_conv1", "block1_conv2", "block1_pool", "block2_conv1", "block2_conv2", "block2_pool", "block3_conv1", "block3_conv2", "block3_conv3", "block3_pool", "block4_conv1", "block4_conv2", "block4_conv3", "block4_pool", "block5_conv1", "block5_conv2", "block5_conv3", "block5_pool", "flatten", "fc1", "fc2", "predictions"]
+VGG16_LAYERS = [
+    "input_layer",
+    "block1_conv1",
+    "block1_conv2",
+    "block1_pool",
+    "block2_conv1",
+    "block2_conv2",
+    "block2_pool",
+    "block3_conv1",
+    "block3_conv2",
+    "block3_conv3",
+    "block3_pool",
+    "block4_conv1",
+    "block4_conv2",
+    "block4_conv3",
+    "block4_pool",
+    "block5_conv1",
+    "block5_conv2",
+    "block5_conv3",
+    "block5_pool",
+    "flatten",
+    "fc1",
+    "fc2",
+    "predictions",
+]
 
 
 def load(name, cut_layer=None, *, size=32, **options):
@@ -139,7 +163,6 @@ def test_cut_points_are_those_that_everything_flows_through(inception):
     assert [point for point in points if point.startswith("mixed")] == [f"mixed{i}" for i in range(8)]
     assert "conv2d_4" in points  # the last of the stem
     assert "conv2d_56" not in points  # one branch of four
-    assert "mixed7" in tw.cut_points("inception_v3")
 
 
 def test_cut_points_of_a_name_include_the_classifier_top():
@@ -149,15 +172,13 @@ def test_cut_points_of_a_name_include_the_classifier_top():
 # Preprocessing ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["inception_v3", "vgg16", "mobilenet"])
-def test_raw_images_in_equals_preprocessed_images_into_the_bare_network(name):
-    size = 75
-    cut = {"inception_v3": "conv2d", "vgg16": "block1_conv1", "mobilenet": "conv1"}[name]
-    raw, bare = (load(name, cut, size=size, preprocess=flag) for flag in (True, False))
+@pytest.mark.parametrize(("name", "cut_layer"), [("vgg16", "block1_conv1"), ("mobilenet", "conv1")])
+def test_raw_images_in_equals_preprocessed_images_into_the_bare_network(name, cut_layer):
+    raw, bare = (load(name, cut_layer, preprocess=flag) for flag in (True, False))
     bare.set_weights(raw.get_weights())
     module = getattr(keras.applications, name)
-    expected = bare(module.preprocess_input(images(size).copy()))
-    np.testing.assert_allclose(raw(images(size)), expected, rtol=1e-5, atol=1e-5)
+    expected = bare(module.preprocess_input(images().copy()))
+    np.testing.assert_allclose(raw(images()), expected, rtol=1e-5, atol=1e-5)
     assert names(raw) == names(bare)
 
 
@@ -220,7 +241,7 @@ def test_the_callers_images_are_left_as_they_are():
     ],
 )
 def test_messages(call, arguments, parts):
-    with pytest.raises(ValueError, match="Closest|not passed on|list_backbones") as caught:
+    with pytest.raises(ValueError, match=r"Closest|not passed on|list_backbones") as caught:
         call(**arguments)
     for part in parts:
         assert part in str(caught.value)

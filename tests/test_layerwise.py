@@ -108,7 +108,7 @@ def test_a_saved_model_goes_on_training_without_topwork(model, tmp_path):
 def test_message_on_a_keras_without_multi_optimizer(model, monkeypatch):
     monkeypatch.delattr(keras.optimizers, "MultiOptimizer", raising=False)
     tw.freeze(model, "head_pooling")
-    with pytest.raises(ValueError, match="needs keras.optimizers.MultiOptimizer") as caught:
+    with pytest.raises(ValueError, match=r"needs keras\.optimizers\.MultiOptimizer") as caught:
         tw.fine_tune(model, 1, layer_decay=0.5)
     assert "Keras 3.15 and later" in str(caught.value)
     assert f"Installed: {keras.__version__}" in str(caught.value)
