@@ -10,9 +10,13 @@ from hypothesis import strategies as st
 
 import topwork as tw
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
+pytestmark = [
+    pytest.mark.filterwarnings(
+        "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+    ),
+    # Keras 3.10 to any model with one input that it has loaded.
+    pytest.mark.filterwarnings("ignore:(?s).*The structure of `inputs` doesn't match:UserWarning"),
+]
 layers = keras.layers
 
 

@@ -135,7 +135,8 @@ def test_message_for_a_second_head(trunk):
 @pytest.mark.parametrize("several", [False, True])
 def test_message_where_there_is_nothing_to_put_a_head_on(several):
     sequence = keras.Input((7, 3))
-    outputs = [sequence, sequence] if several else sequence
+    hidden = keras.layers.ReLU()(sequence)
+    outputs = [hidden, hidden] if several else hidden
     with pytest.raises(ValueError, match="one feature map") as caught:
         tw.add_head(2)(keras.Model(sequence, outputs, name="text"))
     assert "The model 'text' gives" in str(caught.value)
