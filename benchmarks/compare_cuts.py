@@ -1,0 +1,71 @@
+"""What `topwork.compare_cuts` costs, against one pass of `model.predict` through the whole network.
+
+    python benchmarks/compare_cuts.py --data DIR --weights FILE
+
+DIR has `train` and `validation`, each with a folder for each class. Both read and decode the same
+photographs, in one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+
+import topwork as tw
+from topwork._cuts import compare_cuts
+
+
+def main() -> None:
+    arguments = parse()
+    data = [photographs(arguments, part) for part in ("train", "validation")]
+    predict_seconds = min(predict(arguments, data) for _ in range(arguments.repeats))
+    times = []
+    for _ in range(arguments.repeats):
+        start = time.perf_counter()
+        cuts = compare_cuts(arguments.backbone, *data, weights=arguments.weights)
+        times.append(time.perf_counter() - start)
+    print(cuts)
+    print(f"\nmodel.predict, one pass: {predict_seconds:.1f} s")
+    print(f"compare_cuts, whole: {min(times):.1f} s, {min(times) / predict_seconds:.2f} times one pass")
+    if arguments.plot:
+        cuts.plot().savefig(arguments.plot)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--weights", default="imagenet")
+    parser.add_argument("--backbone", default="inception_v3")
+    parser.add_argument("--image-size", type=int, default=150)
+    parser.add_argument("--batches", type=int, default=-1, help="read no more of each data set")
+    parser.add_argument("--repeats", type=int, default=1, help="of each, the fastest counts")
+    parser.add_argument("--plot", type=Path)
+    return parser.parse_args()
+
+
+def photographs(arguments: argparse.Namespace, part: str) -> Any:
+    return keras.utils.image_dataset_from_directory(
+        arguments.data / part,
+        image_size=(arguments.image_size, arguments.image_size),
+        batch_size=32,
+        seed=0,
+        verbose=False,
+    ).take(arguments.batches)
+
+
+def predict(arguments: argparse.Namespace, data: list[Any]) -> float:
+    """Seconds of one pass over the images through the whole network, building it left out."""
+    shape = (arguments.image_size, arguments.image_size, 3)
+    network = tw.load_backbone(arguments.backbone, weights=arguments.weights, input_shape=shape)
+    start = time.perf_counter()
+    for part in data:
+        network.predict(part, verbose=0)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

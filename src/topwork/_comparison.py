@@ -1,0 +1,215 @@
+"""What a comparison found: rows with an accuracy each, as a table, a picture, and the best of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import math
+from collections.abc import Iterator
+from typing import Any, Generic, Protocol, TypeVar
+
+
+class Row(Protocol):
+    """What all comparisons know of each of the things that they compare."""
+
+    @property
+    def name(self) -> str:
+        """What was compared, for the picture."""
+
+    @property
+    def group(self) -> str:
+        """Rows of one group have one colour in the picture."""
+
+    @property
+    def cost(self) -> float:
+        """What to have less of, where accuracies are the same."""
+
+    @property
+    def note(self) -> str:
+        """The cost, for people."""
+
+    @property
+    def accuracy(self) -> float:
+        """The fraction of the validation images that was classified correctly."""
+
+    @property
+    def standard_error(self) -> float:
+        """Of the accuracy."""
+
+    def cells(self) -> dict[str, str]:
+        """Texts for a table, by the heading of their column."""
+
+
+RowType = TypeVar("RowType", bound=Row)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison(Generic[RowType]):
+    """A comparison; prints as a table, renders in a notebook, draws itself, iterates over its rows.
+
+    Attributes:
+        title: What was compared, on what.
+        rows: In the order that they were compared in.
+    """
+
+    title: str
+    rows: tuple[RowType, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[RowType]:
+        return iter(self.rows)
+
+    def __getitem__(self, index: int) -> RowType:
+        return self.rows[index]
+
+    @property
+    def top(self) -> RowType:
+        """The row with the highest accuracy; of several, the cheapest."""
+        return max(self.rows, key=lambda row: (row.accuracy, -row.cost))
+
+    @property
+    def best(self) -> RowType:
+        """The cheapest row that is not worse than the top one by more than its standard error.
+
+        The one-standard-error rule: what lies within the error was not measured to be better (Breiman,
+        Friedman, Olshen and Stone, Classification and Regression Trees, 1984, section 3.4.3).
+        """
+        enough = self.top.accuracy - self.top.standard_error
+        return min((row for row in self.rows if row.accuracy >= enough), key=lambda row: row.cost)
+
+    def __str__(self) -> str:
+        lines = [list(self.rows[0].cells()), *(list(row.cells().values()) for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        numeric = [_is_number(cell) for cell in lines[1]]
+        marks = ["", *("  <- best" if row is self.best else "" for row in self.rows)]
+        texts = [
+            (_aligned(cells, widths, numeric) + mark).rstrip()
+            for cells, mark in zip(lines, marks, strict=True)
+        ]
+        return "\n".join([self.title, "", texts[0], "─" * len(texts[0]), *texts[1:], "", self._reason()])
+
+    def _repr_html_(self) -> str:
+        numeric = [_is_number(cell) for cell in self.rows[0].cells().values()]
+        head = _html_row("th", list(self.rows[0].cells()), numeric)
+        body = "".join(
+            _html_row("td", list(row.cells().values()), numeric, is_best=row is self.best)
+            for row in self.rows
+        )
+        return (
+            f"<div><b>{html.escape(self.title)}</b></div>"
+            f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
+            f"<div>{html.escape(self._reason())}</div>"
+        )
+
+    def _reason(self) -> str:
+        best, top = self.best, self.top
+        if best is top:
+            return f"Best: {self._label(best)}; nothing cheaper is within one standard error of it."
+        return (
+            f"Best: {self._label(best)}, the cheapest within one standard error "
+            f"({_percent(top.standard_error)}) of the top, {self._label(top)}."
+        )
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the accuracies with their standard errors.
+
+        Args:
+            ax: Matplotlib axes to draw on; None: a new figure.
+
+        Returns:
+            The figure: `.plot().savefig("cuts.pdf")`.
+
+        Raises:
+            ImportError: Matplotlib is not installed.
+        """
+        axes = _new_axes(len(self)) if ax is None else ax
+        places = range(len(self))
+        enough = self.top.accuracy - self.top.standard_error
+        axes.axvspan(100 * enough, 100 * self.top.accuracy, color="0.9", lw=0, zorder=0)
+        for place, row in zip(places, self.rows, strict=True):
+            _draw(axes, place, row, f"C{self._groups.index(row.group)}", is_best=row is self.best)
+        axes.set_yticks(places, [self._label(row) for row in self.rows])
+        axes.get_yticklabels()[self.rows.index(self.best)].set_fontweight("bold")
+        axes.set_ylim(len(self) - 0.5, -0.5)
+        axes.set_xlabel("validation accuracy (%); grey: within one standard error of the top")
+        axes.grid(axis="x", color="0.85", lw=0.6)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        _write_notes(axes, [row.note for row in self.rows])
+        return axes.figure
+
+    def _label(self, row: RowType) -> str:
+        return f"{row.group}: {row.name}" if len(self._groups) > 1 else row.name
+
+    @property
+    def _groups(self) -> list[str]:
+        return list(dict.fromkeys(row.group for row in self.rows))
+
+
+def standard_error(accuracy: float, n_images: int) -> float:
+    """Of a fraction of `n_images` independent images: sqrt(p (1 - p) / n)."""
+    return math.sqrt(accuracy * (1 - accuracy) / n_images)
+
+
+def accuracy_cells(accuracy: float, error: float) -> dict[str, str]:
+    return {"accuracy": f"{100 * accuracy:.2f} %", "± s.e.": f"{100 * error:.2f} %"}
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f} %"
+
+
+def _is_number(cell: str) -> bool:
+    return cell[:1].isdigit() or cell == "-"
+
+
+def _aligned(cells: list[str], widths: list[int], numeric: list[bool]) -> str:
+    columns = zip(cells, widths, numeric, strict=True)
+    return "  ".join(cell.rjust(width) if right else cell.ljust(width) for cell, width, right in columns)
+
+
+def _html_row(tag: str, cells: list[str], numeric: list[bool], *, is_best: bool = False) -> str:
+    style = ' style="font-weight: bold; background: rgba(70, 130, 200, 0.16)"' if is_best else ""
+    sides = ["right" if right else "left" for right in numeric]
+    texts = [
+        f'<{tag} style="text-align: {side}">{html.escape(cell)}</{tag}>'
+        for cell, side in zip(cells, sides, strict=True)
+    ]
+    return f"<tr{style}>{''.join(texts)}</tr>"
+
+
+def _new_axes(n_rows: int) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "plot() draws with Matplotlib, which is not installed. Install it, "
+            'pip install "topwork[plots]", or print the comparison: it is a table.'
+        ) from error
+    # Not through pyplot, which would keep the figure and show it a second time in a notebook.
+    return Figure(figsize=(6.4, 1.1 + 0.28 * n_rows), layout="constrained", dpi=150).subplots()
+
+
+def _draw(axes: Any, place: int, row: Row, colour: str, *, is_best: bool) -> None:
+    axes.errorbar(
+        100 * row.accuracy,
+        place,
+        xerr=100 * row.standard_error,
+        fmt="o",
+        color=colour,
+        markerfacecolor=colour if is_best else "white",
+        markersize=8 if is_best else 6,
+        capsize=2.5,
+        lw=1.2,
+    )
+
+
+def _write_notes(axes: Any, notes: list[str]) -> None:
+    """Write a text at the right end of each row, in a margin of its own."""
+    right = axes.twinx()
+    right.set_ylim(axes.get_ylim())
+    right.set_yticks(range(len(notes)), notes, color="0.4", fontsize="small")
+    right.tick_params(length=0)
+    right.spines[["top", "right", "left"]].set_visible(False)
