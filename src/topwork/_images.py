@@ -11,10 +11,13 @@ import numpy.typing as npt
 
 from topwork._errors import closest, warn
 from topwork._graph import expected_range
+from topwork._outputs import N_IMAGENET_CLASSES
 
 Pixels = npt.NDArray[Any]
 # A black photograph has small pixels too; 1 and a little is what scaling to 0-1 leaves at most.
 _LARGEST_SCALED_PIXEL = 1.5
+# ImageNet's networks are tested on the middle 7/8 of a photograph (224 of 256 pixels).
+_IMAGENET_CROP = 0.875
 
 
 class ImageReader:
@@ -23,10 +26,10 @@ class ImageReader:
     Args:
         model: A functional model of one input, (batch, height, width, channels).
         caller: The public function, for messages.
-        crop: How much of the short side of a photograph is kept; the long side is cut to it.
+        n_classes: How many it tells apart: by 1000 a whole ImageNet network is recognised.
     """
 
-    def __init__(self, model: Any, caller: str, crop: float = 1.0) -> None:
+    def __init__(self, model: Any, caller: str, n_classes: int) -> None:
         inputs = getattr(model, "inputs", None) or []
         shape = tuple(inputs[0].shape) if len(inputs) == 1 else ()
         if len(shape) != 4:
@@ -37,7 +40,7 @@ class ImageReader:
             )
         _, self.height, self.width, self.channels = shape
         self._caller = caller
-        self._crop = crop
+        self._crop = _IMAGENET_CROP if n_classes == N_IMAGENET_CLASSES else 1.0
         self._range = expected_range(model)
 
     def read(self, image: Any) -> Pixels:
@@ -85,17 +88,18 @@ class ImageReader:
                 f"{self.channels}). Received: {described(image)}. Batches of images are arrays of 4 "
                 "dimensions."
             )
-        self._warn_if_scaled(pixels)
+        warn_of_scaled_pixels(pixels, self._range, self._caller)
         return pixels.astype("float32")
 
-    def _warn_if_scaled(self, pixels: Pixels) -> None:
-        low, high = float(pixels.min()), float(pixels.max())
-        if self._range is not None and pixels.dtype.kind == "f" and high <= _LARGEST_SCALED_PIXEL:
-            warn(
-                f"{self._caller} received pixels from {low:.3g} to {high:.3g}, and the model expects "
-                "raw pixels from 0 to 255: its preprocessing is part of it. Leave out your own "
-                "scaling, such as / 255."
-            )
+
+def warn_of_scaled_pixels(pixels: Pixels, expected: tuple[float, float] | None, caller: str) -> None:
+    """Warn if `pixels` were scaled to 0-1 or -1 to 1 and the `expected` range is 0 to 255."""
+    low, high = float(pixels.min()), float(pixels.max())
+    if expected is not None and pixels.dtype.kind == "f" and high <= _LARGEST_SCALED_PIXEL:
+        warn(
+            f"{caller} received pixels from {low:.3g} to {high:.3g}, and the model expects raw pixels "
+            "from 0 to 255: its preprocessing is part of it. Leave out your own scaling, such as / 255."
+        )
 
 
 def cropped(pixels: Pixels, height: int, width: int, crop: float = 1.0) -> Pixels:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_N_IMAGENET_CLASSES = 1000
+N_IMAGENET_CLASSES = 1000
 _ROUNDING = 0.02
 
 
@@ -57,7 +57,7 @@ def names_of_classes(class_names: Sequence[str] | None, n: int, caller: str) -> 
         ValueError: There is not one name for each class.
     """
     if class_names is None:
-        return imagenet_names() if n == _N_IMAGENET_CLASSES else tuple(map(str, range(n)))
+        return imagenet_names() if n == N_IMAGENET_CLASSES else tuple(map(str, range(n)))
     if isinstance(class_names, str) or len(class_names) != n:
         count = "one string" if isinstance(class_names, str) else f"{len(class_names)} names"
         raise ValueError(

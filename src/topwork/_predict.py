@@ -14,8 +14,6 @@ from topwork._images import ImageReader, described
 from topwork._outputs import n_classes, names_of_classes, probabilities
 
 _BATCH_SIZE = 32
-# ImageNet's networks are tested on the middle 7/8 of a photograph (224 of 256 pixels).
-_IMAGENET_CROP = 0.875
 
 
 @dataclass(frozen=True)
@@ -92,8 +90,7 @@ def predict(
     count = n_classes(model, caller)
     names = names_of_classes(class_names, count, caller)
     _check_top(top)
-    is_imagenet = class_names is None and count == 1000
-    reader = ImageReader(model, caller, crop=_IMAGENET_CROP if is_imagenet else 1.0)
+    reader = ImageReader(model, caller, count)
     # Without a size of their own, a model's inputs may each have another.
     batch_size = _BATCH_SIZE if reader.height and reader.width else 1
     todo = enumerate(_listed(images))
