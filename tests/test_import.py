@@ -12,6 +12,8 @@ import topwork
 PUBLIC_NAMES = [
     "add_head",
     "callbacks",
+    "compare_boundaries",
+    "compare_cuts",
     "cut_points",
     "data",
     "describe",
@@ -21,6 +23,9 @@ PUBLIC_NAMES = [
     "interpret",
     "list_backbones",
     "load_backbone",
+    "open_store",
+    "precompute",
+    "predict",
 ]
 
 

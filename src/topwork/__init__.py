@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from topwork._backbones import cut_points as cut_points
     from topwork._backbones import list_backbones as list_backbones
     from topwork._backbones import load_backbone as load_backbone
+    from topwork._boundaries import compare_boundaries as compare_boundaries
+    from topwork._cuts import compare_cuts as compare_cuts
     from topwork._describe import describe as describe
+    from topwork._features._store import open_store as open_store
     from topwork._freezing import fine_tune as fine_tune
     from topwork._freezing import freeze as freeze
     from topwork._heads import add_head as add_head
+    from topwork._predict import predict as predict
     from topwork._training import fit as fit
     from topwork._training import precompute as precompute
 
@@ -27,6 +31,8 @@ __version__ = "0.1.0"
 
 _DEFINED_IN = {
     "add_head": "_heads",
+    "compare_boundaries": "_boundaries",
+    "compare_cuts": "_cuts",
     "cut_points": "_backbones",
     "describe": "_describe",
     "fine_tune": "_freezing",
@@ -34,13 +40,17 @@ _DEFINED_IN = {
     "freeze": "_freezing",
     "list_backbones": "_backbones",
     "load_backbone": "_backbones",
+    "open_store": "_features._store",
     "precompute": "_training",
+    "predict": "_predict",
 }
 _MODULES = ("callbacks", "data", "interpret")
 
 __all__ = [
     "add_head",
     "callbacks",
+    "compare_boundaries",
+    "compare_cuts",
     "cut_points",
     "data",
     "describe",
@@ -50,7 +60,9 @@ __all__ = [
     "interpret",
     "list_backbones",
     "load_backbone",
+    "open_store",
     "precompute",
+    "predict",
 ]
 
 

@@ -144,12 +144,27 @@ class Store:
 def open_store(directory: str | os.PathLike[str]) -> Store:
     """Open the feature store in `directory`; create it if the folder is empty or missing.
 
-    All that can be wrong with the folder is found here, before anything is computed.
+    All that can be wrong with the folder is found here, before anything is computed. `fit` and
+    `precompute` do so themselves; open it to see what it holds, or to drop what is not used.
+
+    Args:
+        directory: The folder, as in `fit(..., cache_dir=directory)`.
+
+    Returns:
+        The store: `info()` says what it holds, `prune(older_than=..., larger_than=...)` drops what
+        was not used for so many days, or what goes beyond so many bytes.
 
     Raises:
         NotADirectoryError: if it is a file.
         ValueError: if it holds something else, or a store of another version, or is a URL.
         OSError: if it cannot be created or written.
+
+    Example:
+        >>> import tempfile
+        >>> import topwork as tw
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     tw.open_store(folder).info().collections
+        ()
     """
     if "://" in str(directory):
         raise ValueError(

@@ -1,0 +1,93 @@
+"""Two classes of photographs: train a new head, fine-tune, save, and use what was saved.
+
+python examples/cats_and_dogs.py --data DIR --weights FILE
+python examples/cats_and_dogs.py --data DIR --backbone vgg16 --views 4
+
+DIR holds `train` and `validation`, each with one folder of photographs for each of the two classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import _photos
+import keras
+
+import topwork as tw
+
+CUT_LAYERS = {"inception_v3": "mixed7", "mobilenet": "conv_pw_12_relu", "vgg16": "block5_pool"}
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The defaults are those of the course notebook that this example comes from."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--data", type=Path, required=True, metavar="DIR")
+    add("--backbone", default="inception_v3", help=", ".join(tw.list_backbones()))
+    add("--cut-layer", help="default: one that suits the backbone, mixed7 for inception_v3")
+    add("--weights", default="imagenet", metavar="FILE", help="a file, `imagenet` or `none`")
+    add("--image-size", type=int, default=150)
+    add("--pooling", choices=["avg", "max", "flatten"], default="avg")
+    add("--views", type=int, default=0, help="augmented copies of each photograph; 0: as it is")
+    add("--epochs", type=int, default=20, help="of the head")
+    add("--unfreeze-from", help="index or name; default: recommended, 172 for inception_v3")
+    add("--tune-epochs", type=int, default=10, help="of fine-tuning; 0: none")
+    add("--photo", type=Path, help="what the saved model is tried on; default: one of DIR")
+    add("--output", type=Path, default=Path(), help="where the plot and the model are put")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train, plot, save, reload, predict."""
+    args = parse_arguments()
+    keras.utils.set_random_seed(0)
+    train, validation, class_names = _photos.load_folder(args.data, args.image_size)
+    if len(class_names) != 2:
+        raise SystemExit(f"{args.data} has {len(class_names)} classes; many_classes.py takes those")
+
+    backbone = tw.load_backbone(
+        args.backbone,
+        cut_layer=args.cut_layer or CUT_LAYERS.get(args.backbone),
+        weights=None if args.weights == "none" else args.weights,
+        input_shape=(args.image_size, args.image_size, 3),
+    )
+    tw.freeze(backbone)
+    model = tw.add_head(n_classes=1, dropout=0.2, pooling=args.pooling)(backbone)
+
+    options = {"validation_data": validation, "callbacks": [tw.callbacks.StopAt(0.999)]}
+    if args.views:
+        options |= {"augment": tw.data.augmentation(), "views": args.views}
+    histories = [tw.fit(model, train, epochs=args.epochs, **options)]
+    print(f"Head only: validation accuracy {validation_accuracy(histories[0]):.4f}")
+
+    if args.tune_epochs:
+        boundary = args.unfreeze_from
+        tw.fine_tune(model, int(boundary) if boundary and boundary.isdigit() else boundary)
+        histories.append(tw.fit(model, train, epochs=args.tune_epochs, **options))
+        print(f"Fine-tuned: validation accuracy {validation_accuracy(histories[1]):.4f}")
+
+    args.output.mkdir(parents=True, exist_ok=True)
+    plot = args.output / "cats_and_dogs.png"
+    tw.interpret.plot_history(*histories).savefig(plot, dpi=150)
+    saved = args.output / "cats_and_dogs.keras"
+    model.save(saved)
+    print(f"Saved {plot} and {saved}")
+
+    # A plain Keras file: it takes raw pixels, and needs no topwork.
+    reloaded = keras.saving.load_model(saved)
+    photo = args.photo or Path(validation.file_paths[0])
+    probability = float(reloaded.predict(_photos.load_photo(photo, args.image_size), verbose=0)[0, 0])
+    label = int(probability > 0.5)
+    print(f"{photo.name}: {class_names[label]} ({max(probability, 1 - probability):.1%})")
+
+
+def validation_accuracy(history: keras.callbacks.History) -> float:
+    """That of the last epoch, not of the best one: the validation data must not choose."""
+    return history.history["val_accuracy"][-1]
+
+
+if __name__ == "__main__":
+    main()
