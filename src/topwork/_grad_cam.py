@@ -166,7 +166,7 @@ def _output(layer: Any) -> Any:
 
 def _is_feature_map(layer: Any) -> bool:
     output = _output(layer)
-    shape = getattr(output, "shape", ())
+    shape: Any = getattr(output, "shape", ())
     is_image = isinstance(layer, keras.layers.InputLayer)
     return len(shape) == 4 and shape[1] != 1 and shape[2] != 1 and not is_image
 

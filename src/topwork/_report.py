@@ -212,7 +212,9 @@ def report(
         true, predicted = class_numbers(labels, len(names)), shares.argmax(axis=1)
         np.add.at(confusion, (true, predicted), 1)
         found = [
-            Mistake(n_seen + i, images[i], names[true[i]], names[predicted[i]], shares[i, predicted[i]])
+            Mistake(
+                n_seen + int(i), images[i], names[true[i]], names[predicted[i]], shares[i, predicted[i]]
+            )
             for i in np.flatnonzero(true != predicted)
         ]
         # Only the worst keep their pixels: the data may be larger than memory.
