@@ -39,4 +39,6 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(keras|tf|tensorflow|np|numpy|matplotlib|collections|os|typing)(\..*)?"),
     (r"py:.*", r"(Any|Callable|Iterable|Iterator|Mapping|Sequence|PathLike|Path|pathlib\..*)"),
     (r"py:.*", r"(Model|optional|.*\._.*)"),
+    # Short names of what the reference lists under the module that defines it.
+    (r"py:.*", r"(Figure|Weights|Comparison|CutRow|BoundaryRow)"),
 ]

@@ -119,7 +119,7 @@ class Comparison(Generic[RowType]):
             ax: Matplotlib axes to draw on; None: a new figure.
 
         Returns:
-            The figure: `.plot().savefig("cuts.pdf")`.
+            The figure; `.plot().savefig("cuts.pdf")`.
 
         Raises:
             ImportError: Matplotlib is not installed.

@@ -114,7 +114,7 @@ def describe(model: Any) -> LayerTable:
         model: Any built `keras.Model`.
 
     Returns:
-        A table that prints as text and renders in a notebook. Its rows are records:
+        A table that prints as text and renders in a notebook, and whose rows are records,
         ``[row.name for row in describe(model) if row.state == "trainable"]``.
 
     Raises:

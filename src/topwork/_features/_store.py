@@ -151,8 +151,8 @@ def open_store(directory: str | os.PathLike[str]) -> Store:
         directory: The folder, as in `fit(..., cache_dir=directory)`.
 
     Returns:
-        The store: `info()` says what it holds, `prune(older_than=..., larger_than=...)` drops what
-        was not used for so many days, or what goes beyond so many bytes.
+        The store. Its `info()` says what it holds, and `prune(older_than=..., larger_than=...)` drops
+        what was not used for so many days, or what goes beyond so many bytes.
 
     Raises:
         NotADirectoryError: if it is a file.
