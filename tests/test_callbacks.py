@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+import topwork
 from topwork.callbacks import KeepBest, StopAt
 
 X = np.array([[-2.0], [-1.0], [1.0], [2.0]], dtype="float32")
@@ -19,7 +20,9 @@ def classifier() -> keras.Model:
     outputs = keras.layers.Dense(1, "sigmoid", kernel_initializer="ones", name="head")(x)
     model = keras.Model(inputs, outputs, name="classifier")
     model.get_layer("frozen").trainable = False
-    model.compile(keras.optimizers.SGD(1e-3), "binary_crossentropy", metrics=["accuracy"])
+    model.compile(
+        keras.optimizers.SGD(1e-3), "binary_crossentropy", metrics=["accuracy"], run_eagerly=True
+    )
     return model
 
 
@@ -27,7 +30,9 @@ def spoil(model: keras.Model, **options: Any) -> keras.callbacks.History:
     """Fine-tune the lower layer with inverted labels and a huge rate: what was learned is lost."""
     model.get_layer("frozen").trainable = True
     model.get_layer("head").trainable = False
-    model.compile(keras.optimizers.SGD(100.0), "binary_crossentropy", metrics=["accuracy"])
+    model.compile(
+        keras.optimizers.SGD(100.0), "binary_crossentropy", metrics=["accuracy"], run_eagerly=True
+    )
     return model.fit(X, 1 - Y, validation_data=(X, Y), verbose=0, **options)
 
 
@@ -118,6 +123,18 @@ class TestKeepBest:
             f"KeepBest: val_accuracy ended at {history.history['val_accuracy'][-1]:.4f}, worse than "
             "1.0000 before this training: those weights are back."
         )
+
+    def test_it_sees_the_whole_model_when_only_the_tail_is_trained(self) -> None:
+        model, guard = classifier(), KeepBest(verbose=False)
+        topwork.fit(model, X, Y, validation_data=(X, Y), verbose=0, callbacks=[guard])
+        good = model.get_weights()
+        model.compile(
+            keras.optimizers.SGD(100.0), "binary_crossentropy", metrics=["accuracy"], run_eagerly=True
+        )
+        topwork.fit(model, X, 1 - Y, validation_data=(X, Y), verbose=0, callbacks=[guard])
+        assert guard.best == accuracy(model) == 1
+        for before, after in zip(good, model.get_weights(), strict=True):
+            np.testing.assert_array_equal(before, after)
 
     def test_without_it_the_harm_is_done(self) -> None:
         model = classifier()
