@@ -22,17 +22,25 @@ class Guard:
         self._input_names = [tensor.name for tensor in model.inputs]
         self._range = expected_range(model)
         self._expects_labels = label_kind(model) if labelled else None
+        self._ignored = getattr(model.loss, "ignore_class", None)
         self._n_seen = 0
 
     def check(self, inputs: list[Any], y: Any) -> None:
         """Raise for pixels or labels that cannot be trained on; warn of a wrong pixel range, once."""
         for name, array in zip(self._input_names, inputs, strict=True):
             self._check_finite(name, array)
-        if self._n_seen == 0 and self._range is not None:
+        # A black image tells nothing: the first batch with anything else in it decides.
+        if self._range is not None and inputs[0].any():
             self._check_range(inputs[0])
+            self._range = None
         if self._expects_labels is not None:
-            check_labels(y, *self._expects_labels, self._data_name, self._n_seen)
+            check_labels(y, *self._expects_labels, self._data_name, self._n_seen, ignored=self._ignored)
         self._n_seen += len(inputs[0])
+
+    def check_not_empty(self) -> None:
+        """Raise if no image has been seen."""
+        if self._n_seen == 0:
+            raise ValueError(f"fit: {self._data_name} has no images. Look at how the data set is made.")
 
     def _check_finite(self, name: str, array: Any) -> None:
         # A sum is NaN or infinite if one of its terms is, and costs a fraction of asking each.
@@ -61,26 +69,33 @@ def label_kind(model: keras.Model) -> tuple[str, int] | None:
 
     None for a loss of another kind, several outputs, or outputs that are not one vector an image.
     """
-    loss = model.loss
-    name = loss if isinstance(loss, str) else getattr(loss, "name", None)
-    kinds = {
-        "sparse_categorical_crossentropy": "sparse",
-        "categorical_crossentropy": "categorical",
-        "binary_crossentropy": "binary",
-    }
-    if name not in kinds or len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
+    losses = keras.tree.flatten(model.loss)  # one, or a list or dict of one for each output
+    if len(losses) != 1 or len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
         return None
-    return kinds[name], int(model.outputs[0].shape[-1])
+    loss = keras.losses.get(losses[0])
+    kind = _KINDS.get(getattr(loss, "fn", loss))  # a loss object has the function as `fn`
+    return None if kind is None else (kind, int(model.outputs[0].shape[-1]))
 
 
-def check_labels(y: Any, kind: str, n_classes: int, data_name: str, n_before: int = 0) -> None:
-    """Raise unless the labels are what the loss of `kind` takes."""
+_KINDS = {
+    keras.losses.sparse_categorical_crossentropy: "sparse",
+    keras.losses.categorical_crossentropy: "categorical",
+    keras.losses.categorical_focal_crossentropy: "categorical",
+    keras.losses.binary_crossentropy: "binary",
+    keras.losses.binary_focal_crossentropy: "binary",
+}
+
+
+def check_labels(
+    y: Any, kind: str, n_classes: int, data_name: str, n_before: int = 0, *, ignored: int | None = None
+) -> None:
+    """Raise unless the labels are what the loss of `kind` takes, or the class that it ignores."""
     if y is None:
         raise ValueError(
             f"fit: {data_name} has no labels. Pass them as y, or as (images, labels) in a dataset."
         )
     labels = np.asarray(y)
-    problem = _CHECKS[kind](labels, n_classes)
+    problem = _type_problem(labels) or _CHECKS[kind](labels, n_classes, ignored)
     if problem is None and labels.dtype.kind == "f" and not np.isfinite(labels).all():
         problem = "labels that are NaN or infinite. Leave such images out"
     if problem:
@@ -90,7 +105,16 @@ def check_labels(y: Any, kind: str, n_classes: int, data_name: str, n_before: in
         )
 
 
-def _sparse_problem(labels: Any, n_classes: int) -> str | None:
+def _type_problem(labels: Any) -> str | None:
+    if labels.dtype.kind in "OSUM":
+        return (
+            f"labels of type {labels.dtype}, the first {labels.flat[0]!r}, and the loss takes numbers. "
+            "Number the classes, names, labels = np.unique(labels, return_inverse=True) for example"
+        )
+    return None
+
+
+def _sparse_problem(labels: Any, n_classes: int, ignored: int | None) -> str | None:
     if labels.ndim == 2 and labels.shape[1] == n_classes and n_classes > 1:
         return (
             f"one-hot labels of shape {labels.shape}, and the loss is sparse_categorical_crossentropy, "
@@ -100,6 +124,8 @@ def _sparse_problem(labels: Any, n_classes: int) -> str | None:
     if not _is_column(labels):
         return f"labels of shape {labels.shape}, and the loss takes one class number for each image"
     outside = labels[(labels < 0) | (labels >= n_classes) | (labels != np.floor(labels))]
+    if ignored is not None:
+        outside = outside[outside != ignored]
     if len(outside):
         return (
             f"the label {outside.flat[0]}, and the model has {n_classes} classes, numbered 0 to "
@@ -108,10 +134,10 @@ def _sparse_problem(labels: Any, n_classes: int) -> str | None:
     return None
 
 
-def _categorical_problem(labels: Any, n_classes: int) -> str | None:
+def _categorical_problem(labels: Any, n_classes: int, _: int | None) -> str | None:
     if labels.ndim != 2 or labels.shape[1] != n_classes:
         return (
-            f"labels of shape {labels.shape}, and the loss is categorical_crossentropy, which takes "
+            f"labels of shape {labels.shape}, and the loss is a categorical crossentropy, which takes "
             f"one-hot labels of shape (images, {n_classes}). Pass keras.utils.to_categorical(labels, "
             f"{n_classes}), or compile with loss='sparse_categorical_crossentropy'"
         )
@@ -120,11 +146,17 @@ def _categorical_problem(labels: Any, n_classes: int) -> str | None:
     return None
 
 
-def _binary_problem(labels: Any, n_classes: int) -> str | None:
+def _binary_problem(labels: Any, n_classes: int, _: int | None) -> str | None:
     if n_classes == 1 and labels.ndim == 2 and labels.shape[1] > 1:
         return (
             f"one-hot labels of shape {labels.shape}, and the model has one sigmoid unit, which takes "
             "0 or 1 for each image. Pass labels.argmax(axis=-1)"
+        )
+    if n_classes > 1 and labels.shape[1:] != (n_classes,):
+        return (
+            f"labels of shape {labels.shape}, and the model has {n_classes} sigmoid units, which take "
+            f"0 or 1 for each class, shape (images, {n_classes}). For one class of several, compile "
+            "with loss='sparse_categorical_crossentropy'"
         )
     outside = labels[(labels < 0) | (labels > 1)]
     if len(outside):
