@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -25,11 +26,6 @@ class FrozenPart:
         self.prefix = prefix
         self.layout = layout_of(prefix.outputs)
         _check_known_shapes(prefix)
-        # Folding the variables into constants was measured at 3 to 10 % more images a second, and
-        # makes tracing take 2.5 s longer: it does not pay below some 20,000 images.
-        self._function = tf.function(
-            lambda inputs: keras.tree.flatten(prefix(inputs, training=False)), autograph=False
-        )
 
     def rows(self, inputs: list[Any]) -> Bytes:
         """Features, one row for each of at most `BATCH_SIZE` images."""
@@ -37,6 +33,19 @@ class FrozenPart:
         full = [tf.constant(_padded(array)) for array in inputs]
         outputs = self._function(full)
         return self.layout.pack([output.numpy()[:n_images] for output in outputs])
+
+    @functools.cached_property
+    def _function(self) -> Any:
+        # Folding the variables into constants was measured at 3 to 10 % more images a second, and
+        # makes tracing take 2.5 s longer: it does not pay below some 20,000 images.
+        function = tf.function(
+            lambda inputs: keras.tree.flatten(self.prefix(inputs, training=False)), autograph=False
+        )
+        # Traced once, also for images of several sizes, and without TensorFlow's warning of retracing
+        # where there are several models.
+        return function.get_concrete_function(
+            [tf.TensorSpec((BATCH_SIZE, *t.shape[1:]), t.dtype) for t in self.prefix.inputs]
+        )
 
     def is_repeatable(self, inputs: list[Any]) -> bool:
         """Whether two runs, one of them as in training, give the same features for some images."""
@@ -69,11 +78,15 @@ def in_full_batches(
 ) -> Iterator[tuple[list[Any], Any]]:
     """Batch a stream of (inputs, tags) anew: `BATCH_SIZE` images at a time, the last time fewer.
 
-    `tags` has one entry for each image and stays beside it.
+    `tags` has one entry for each image and stays beside it. Images of another size than those before
+    begin another batch.
     """
     waiting: list[tuple[list[Any], Any]] = []
     n_waiting = 0
     for inputs, tags in stream:
+        if n_waiting and _sizes(inputs) != _sizes(waiting[0][0]):
+            yield _joined(waiting)
+            waiting, n_waiting = [], 0
         waiting.append((inputs, tags))
         n_waiting += len(tags)
         while n_waiting >= BATCH_SIZE:
@@ -83,6 +96,10 @@ def in_full_batches(
             n_waiting -= BATCH_SIZE
     if n_waiting:
         yield _joined(waiting)
+
+
+def _sizes(inputs: list[Any]) -> list[Any]:
+    return [array.shape[1:] for array in inputs]
 
 
 def _joined(parts: list[tuple[list[Any], Any]]) -> tuple[list[Any], Any]:

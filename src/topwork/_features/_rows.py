@@ -58,9 +58,17 @@ class RowLayout:
         """The inverse, in a TensorFlow graph."""
         parts = tf.split(rows, self.sizes, axis=1)
         return [
-            tf.bitcast(tf.reshape(part, [-1, *shape, dtype.size]), dtype)
+            _typed(part, shape, dtype)
             for part, shape, dtype in zip(parts, self.shapes, self.dtypes, strict=True)
         ]
+
+
+def _typed(part: tf.Tensor, shape: tuple[int, ...], dtype: tf.DType) -> tf.Tensor:
+    if dtype == tf.bool:
+        return tf.reshape(part, [-1, *shape]) > 0
+    # A type of one byte has no axis of bytes to give up.
+    axis_of_bytes = [] if dtype.size == 1 else [dtype.size]
+    return tf.bitcast(tf.reshape(part, [-1, *shape, *axis_of_bytes]), dtype)
 
 
 def layout_of(tensors: Sequence[Any]) -> RowLayout:
@@ -131,10 +139,9 @@ class RowBuffer:
         descriptor, name = tempfile.mkstemp(prefix="topwork-features-")
         self._reader = OpenFile(Path(name))
         self._file = os.fdopen(descriptor, "wb", buffering=0)
-        if os.name == "posix":
+        weakref.finalize(self, _remove, self._file, name)
+        if os.name == "posix":  # elsewhere an open file cannot be removed
             Path(name).unlink()
-        else:  # an open file cannot be removed there
-            weakref.finalize(self, _remove, self._file, name)
         left = self._count
         for block in self._blocks:
             self._write(block[:left])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +20,9 @@ from topwork._features._reading import Batch, Source
 from topwork._features._rows import RowBuffer, RowLayout
 from topwork._features._shards import KEY_BYTES, Bytes
 from topwork._features._store import Store
+
+# How many rows are computed before looking again for what other processes completed meanwhile.
+_REFRESH_ROWS = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,27 +63,43 @@ class Table:
 
         With several views each image comes once an epoch, in one view drawn at random.
 
+        The table has to live for as long as the dataset is read.
+
         Args:
             batch_size: None: batches as long as those that the data came in.
             shuffle: Whether each epoch has an order of its own.
         """
         images = _indices(len(self), self.batch_lengths, batch_size, shuffle)
-        rows = images.map(lambda image: (image, image * self.views + self._view(image)))
-        batches = rows.map(self._fetch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        rows = images.map(functools.partial(_draw_row, self.views))
+        # TensorFlow keeps functions until the process ends, and must not keep the rows with them.
+        table = weakref.proxy(self)
+        # As tensors, which the function below refers to; arrays would become a part of its graph.
+        labels = [
+            keras.tree.map_structure(tf.convert_to_tensor, part)
+            for part in (self.y, self.sample_weight)
+            if part is not None
+        ]
+        batches = rows.map(
+            lambda image, row: (
+                table._features(row),
+                *keras.tree.map_structure(lambda part: tf.gather(part, image), labels),
+            ),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
         return batches.prefetch(tf.data.AUTOTUNE)
 
-    def _view(self, image: tf.Tensor) -> tf.Tensor:
-        return tf.random.uniform(tf.shape(image), maxval=self.views, dtype=tf.int64)
-
-    def _fetch(self, image: tf.Tensor, row: tf.Tensor) -> tuple[Any, ...]:
-        data = tf.numpy_function(self.read, [row], tf.uint8, stateful=False)
+    def _features(self, row: tf.Tensor) -> Any:
+        table = weakref.proxy(self)
+        data = tf.numpy_function(lambda rows: table.read(rows), [row], tf.uint8, stateful=False)
         data = tf.ensure_shape(data, [None, self.layout.row_bytes])
         features = self.layout.unpack(data)
-        parts = [features[0] if len(features) == 1 else tuple(features)]
-        for part in (self.y, self.sample_weight):
-            if part is not None:
-                parts.append(keras.tree.map_structure(lambda array: tf.gather(array, image), part))
-        return tuple(parts)
+        return features[0] if len(features) == 1 else tuple(features)
+
+
+def _draw_row(views: int, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    view = tf.random.uniform(tf.shape(image), maxval=views, dtype=tf.int64)
+    return image, image * views + view
 
 
 def _indices(
@@ -101,11 +122,13 @@ class Keeping:
         memory_limit: Bytes of memory to keep rows in, before a file takes them.
         collection: Of a feature store, to keep them for later runs.
         store: The store that the collection is in.
+        n_stored: How many rows the collection had when it was opened.
     """
 
     memory_limit: float
     collection: Collection | None = None
     store: Store | None = None
+    n_stored: int = 0
 
 
 def compute_table(
@@ -130,7 +153,11 @@ def compute_table(
         advance: Called with the number of images read so far, after each batch.
     """
     reader = _Reader(source, check, augment, views)
-    sink = _Kept(frozen, keeping) if keeping.collection is None else _Stored(frozen, keeping)
+    sink = (
+        _Kept(frozen, keeping)
+        if keeping.collection is None
+        else _Stored(frozen, keeping, source.n_batches, views)
+    )
     with sink:
         for inputs, tags in in_full_batches(sink.missing(reader.images(advance))):
             sink.add(frozen.rows(inputs), tags)
@@ -214,13 +241,15 @@ class _Kept:
 class _Stored:
     """Rows in a feature store, where what is there already is not computed again."""
 
-    def __init__(self, frozen: FrozenPart, keeping: Keeping) -> None:
+    def __init__(self, frozen: FrozenPart, keeping: Keeping, n_batches: int | None, views: int) -> None:
         assert keeping.collection is not None
         self._collection, self._keeping = keeping.collection, keeping
+        self._n_batches, self._views = n_batches, views
         self._row_bytes = frozen.layout.row_bytes
         self._keys: list[Bytes] = [np.empty((0, KEY_BYTES), np.uint8)]
         self._tags: list[Any] = [np.empty(0, np.int64)]
         self._under_way: set[bytes] = set()
+        self._refresh_at = _REFRESH_ROWS
         self.n_computed = 0
 
     def __enter__(self) -> _Stored:
@@ -242,11 +271,22 @@ class _Stored:
                 new[i] = key not in self._under_way
                 self._under_way.add(key)
             if new.any():
+                if len(self._under_way) == new.sum():  # the first ones
+                    self._check_space(len(inputs[0]))
                 yield [array[new] for array in inputs], keys[new]
 
     def add(self, rows: Bytes, keys: Any) -> None:
         self._collection.append(keys, rows)
         self.n_computed += len(rows)
+        if self.n_computed >= self._refresh_at:
+            self._collection.refresh()
+            self._refresh_at += _REFRESH_ROWS
+
+    def _check_space(self, batch_length: int) -> None:
+        """Raise before anything is computed if the disk cannot hold what is to come."""
+        if self._keeping.store is not None and self._n_batches is not None:
+            at_least = ((self._n_batches - 1) * batch_length + 1) * self._views
+            self._keeping.store.check_space((at_least - self._keeping.n_stored) * self._row_bytes)
 
     def finish(self) -> tuple[Callable[[Locations], Bytes], str]:
         keys = np.concatenate(self._keys)
@@ -284,6 +324,7 @@ def digests(inputs: list[Any]) -> Bytes:
     for i in range(n_images):
         digest = hashlib.sha256()
         for array in inputs:
+            digest.update(repr(array.shape[1:]).encode())  # a bar lying is not a bar standing
             digest.update(np.ascontiguousarray(array[i]).data)
         keys[i] = np.frombuffer(digest.digest()[:KEY_BYTES], np.uint8)
     return keys
