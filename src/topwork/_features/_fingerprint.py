@@ -20,7 +20,8 @@ def fingerprint(prefix: keras.Model) -> str:
     """A digest of all that the features of an image depend on, but for the image; hexadecimal."""
     ordered = steps(prefix)
     digest = hashlib.sha256(f"topwork features 1, batches of {BATCH_SIZE}\n".encode())
-    digest.update(json.dumps(_architecture(prefix, ordered), sort_keys=True, default=repr).encode())
+    architecture = json.dumps(_architecture(prefix, ordered), sort_keys=True, default=_described)
+    digest.update(architecture.encode())
     operations = dict.fromkeys(step.operation for step in ordered)
     for layer in sublayers(each for each in operations if isinstance(each, keras.Layer)):
         for weight in [] if isinstance(layer, keras.Model) else layer.weights:
@@ -47,6 +48,15 @@ def _architecture(prefix: keras.Model, ordered: list[Step]) -> Any:
         "calls": calls,
         "outputs": [tensors[id(tensor)] for tensor in prefix.outputs],
     }
+
+
+def _described(value: Any) -> str:
+    """What JSON does not know: constants in the graph, whose `repr` leaves out most of their values."""
+    if hasattr(value, "__array__"):
+        array = value.numpy() if hasattr(value, "numpy") else np.asarray(value)
+        content = hashlib.sha256(array.tobytes()).hexdigest()
+        return f"{array.dtype}{array.shape} {content}"
+    return repr(value)
 
 
 def _tensors(ordered: list[Step]) -> list[Any]:
