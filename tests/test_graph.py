@@ -217,7 +217,10 @@ class DoubledDense(layers.Dense):
             lambda: DoubledDense(4, name="twice", trainable=False),
             "layer 'twice' (DoubledDense) may behave differently in training",
         ),
-        (lambda: layers.Lambda(lambda x: x, name="any"), "layer 'any' (Lambda) may behave differently"),
+        (
+            lambda: layers.Lambda(lambda x, training: x, name="any"),
+            "layer 'any' (Lambda) may behave differently",
+        ),
     ],
 )
 def test_not_splittable_for_what_comes_before_the_frozen_part(stops, reason):
@@ -226,6 +229,12 @@ def test_not_splittable_for_what_comes_before_the_frozen_part(stops, reason):
     with pytest.raises(NotSplittable) as caught:
         split(model)
     assert reason in str(caught.value)
+
+
+def test_a_lambda_without_a_training_argument_may_be_frozen():
+    x = vector()
+    model = keras.Model(x, dense("head", True)(dense("old")(layers.Lambda(lambda z: z * 2)(x))))
+    assert [layer.name for layer in split(model).tail.layers][-1] == "head"
 
 
 def test_a_random_layer_inside_a_nested_model_is_found():

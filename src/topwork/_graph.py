@@ -166,6 +166,12 @@ def split(model: keras.Model) -> Split:
     frontier = list({id(tensor): tensor for tensor in used}.values())
     if any(getattr(tensor, "_keras_mask", None) is not None for tensor in frontier):
         raise NotSplittable("a mask is passed along with its frozen features")
+    for tensor in frontier:
+        if None in tensor.shape[1:]:
+            raise NotSplittable(
+                f"its frozen features have the shape {tuple(tensor.shape)}, of which only the batch may "
+                "be unknown (build the model for one image size)"
+            )
     prefix = keras.Model(model.inputs, frontier, name=f"{model.name}_prefix")
     return Split(prefix, _replay(tail_steps, frontier, model))
 
@@ -231,7 +237,9 @@ def _is_frozen_batch_normalization(layer: keras.Layer) -> bool:
 
 
 def _takes_training(layer: keras.Layer) -> bool:
-    parameters = inspect.signature(layer.call).parameters
+    # A Lambda takes the argument for a function that may not.
+    call = layer.function if isinstance(layer, keras.layers.Lambda) else layer.call
+    parameters = inspect.signature(call).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     return "training" in parameters or takes_any
 
@@ -239,9 +247,17 @@ def _takes_training(layer: keras.Layer) -> bool:
 def has_unknown_code(model: keras.Model) -> bool:
     """Whether `model` runs code that is not Keras' own, which no reading of the graph can judge."""
     return any(
-        isinstance(layer, keras.layers.Lambda) or not type(layer).__module__.startswith("keras.")
+        isinstance(layer, keras.layers.Lambda)
+        or not type(layer).__module__.startswith("keras.")
+        or _has_unknown_activation(layer)
         for layer in sublayers(model.layers)
     )
+
+
+def _has_unknown_activation(layer: keras.Layer) -> bool:
+    activation = getattr(layer, "activation", None)
+    module = getattr(activation, "__module__", "")
+    return activation is not None and not module.startswith(("keras.", "tensorflow."))
 
 
 def _replay(tail_steps: list[Step], frontier: list[Any], model: keras.Model) -> keras.Model:
@@ -266,7 +282,9 @@ def _replay(tail_steps: list[Step], frontier: list[Any], model: keras.Model) -> 
         replayed.update(
             {id(old): new for old, new in zip(step.outputs, outputs, strict=True)},
         )
-    outputs = keras.tree.map_structure(swap, model.output)
+    # A Sequential model has no `output`, or that of the last call of it.
+    structure = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
+    outputs = keras.tree.map_structure(swap, structure)
     return keras.Model(inputs, outputs, name=f"{model.name}_tail")
 
 
