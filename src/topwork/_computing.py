@@ -44,9 +44,10 @@ class Cache:
             limit = MEMORY_FRACTION * available_memory()
         if self.store is None:
             return Keeping(limit)
-        row_bytes = frozen.layout.row_bytes
-        collection = self.store.collection(fingerprint(frozen.prefix), row_bytes=row_bytes, about=about)
-        return Keeping(limit, collection, self.store)
+        address = fingerprint(frozen.prefix)
+        collection = self.store.collection(address, row_bytes=frozen.layout.row_bytes, about=about)
+        stored = {each.fingerprint: each.rows for each in self.store.info().collections}
+        return Keeping(limit, collection, self.store, stored.get(address, 0))
 
 
 def open_cache(cache: Any, cache_dir: str | os.PathLike[str] | None) -> Cache:
@@ -64,7 +65,7 @@ def open_cache(cache: Any, cache_dir: str | os.PathLike[str] | None) -> Cache:
 class Computation:
     """The frozen part of a model, ready to be run over data sets."""
 
-    def __init__(self, model: keras.Model, frozen: FrozenPart, cache: Cache, verbose: bool) -> None:
+    def __init__(self, model: keras.Model, frozen: FrozenPart, cache: Cache, verbose: str | int) -> None:
         self._model, self._frozen, self._cache, self._verbose = model, frozen, cache, verbose
         self._start = time.perf_counter()
         if cache.store is not None and has_unknown_code(frozen.prefix):
@@ -96,13 +97,13 @@ class Computation:
                 views=views,
                 advance=advance,
             )
-        if labelled and len(table) == 0:
-            raise ValueError(f"fit: the {name} has no images. Look at how the data set is made.")
+        if labelled:
+            guard.check_not_empty()
         return table
 
     def say(self, tables: list[Table]) -> None:
         """Print one line: what was computed once, how large it is and where it is kept."""
-        if not self._verbose:
+        if self._verbose == 0:
             return
         images = " + ".join(f"{len(table):,}" for table in tables)
         views = f" in {tables[0].views} views" if tables[0].views > 1 else ""
@@ -120,21 +121,24 @@ class Computation:
 
 @contextlib.contextmanager
 def _progress(
-    verbose: bool, name: str, n_batches: int | None, views: int
+    verbose: str | int, name: str, n_batches: int | None, views: int
 ) -> Iterator[Callable[[int], None]]:
-    """Keras' progress bar over the images of a data set, each counted once for each view."""
+    """Keras' progress bar over the images of a data set, each counted once for each view.
+
+    With `verbose=2` only its last line.
+    """
     bars: list[keras.utils.Progbar] = []
     done = 0
 
     def advance(n_images: int) -> None:
         nonlocal done
-        if verbose and not bars:
+        if verbose != 0 and not bars:
             # How long the batches are is known from the first one only.
             target = None if n_batches is None else n_batches * n_images * views
             print(f"Running the frozen part once: {name}", flush=True)
-            bars.append(keras.utils.Progbar(target, unit_name="image"))
+            bars.append(keras.utils.Progbar(target, 2 if verbose == 2 else 1, unit_name="image"))
         done = n_images * views
-        if verbose and done != bars[0].target:
+        if bars and done != bars[0].target:
             bars[0].update(done, finalize=False)
 
     yield advance

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,12 +11,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from topwork._augmenting import augmented_anew, check_augment, warn_of_one_view
+from topwork._augmenting import augmented_anew, check_augment, on_arrays, warn_of_one_view
 from topwork._compilation import build_optimizer, compile_arguments
 from topwork._computing import Computation, open_cache
 from topwork._errors import warn
 from topwork._features._frozen import FrozenPart
-from topwork._features._reading import Source, open_source
+from topwork._features._reading import Source, as_arrays, open_source
 from topwork._features._table import Table
 from topwork._graph import NotSplittable, Split, has_unknown_code, require_functional, split
 from topwork._guards import Guard
@@ -89,18 +90,19 @@ def fit(
         >>> len(history.history["loss"])
         3
     """
-    _check_model(model, epochs, initial_epoch)
+    _check_model(model)
+    _check_numbers(epochs, initial_epoch, batch_size)
     check_augment(augment, views)
     place = open_cache(cache, cache_dir)
     data = _Data(x, y, sample_weight, validation_data)
     train, validation = data.open(model)
     schedule = _Schedule(epochs, initial_epoch, batch_size, shuffle, callbacks, class_weight, verbose)
-    halves = None if cache is False else _split(model, x, train, verbose)
+    halves = None if cache is False else _split(model, data, train, verbose)
     if halves is None:
-        _check_first_batches(model, train, validation)
+        _check_before(model, train, validation, augment)
         return _fit_plainly(model, data, augment, schedule)
     warn_of_one_view(augment, views)
-    computation = Computation(model, FrozenPart(halves.prefix), place, verbose != 0)
+    computation = Computation(model, FrozenPart(halves.prefix), place, verbose)
     tables = [computation.table(train, "training data", augment, views)]
     if validation is not None:
         tables.append(computation.table(validation, "validation data"))
@@ -163,7 +165,7 @@ def precompute(
             f"precompute: nothing of {model.name!r} can be computed once, because {reason}. Freeze the "
             "backbone, freeze(backbone), before the head is added."
         ) from reason
-    computation = Computation(model, FrozenPart(halves.prefix), cache, verbose != 0)
+    computation = Computation(model, FrozenPart(halves.prefix), cache, verbose)
     table = computation.table(open_source(model, x), "images", augment, views, labelled=False)
     computation.say([table])
     return table.n_computed
@@ -178,13 +180,25 @@ class _Data:
     sample_weight: Any
     validation_data: Any
 
+    @property
+    def validation(self) -> tuple[Any, ...]:
+        """The validation data as images, labels, weights, of which the last may be missing."""
+        given = self.validation_data
+        return tuple(given) if isinstance(given, (tuple, list)) else (given,)
+
     def open(self, model: keras.Model) -> tuple[Source, Source | None]:
         train = open_source(model, self.x, self.y, self.sample_weight)
         if self.validation_data is None:
             return train, None
-        if isinstance(self.validation_data, (tuple, list)):
-            return train, open_source(model, *self.validation_data)
-        return train, open_source(model, self.validation_data)
+        if len(self.validation) > 3:
+            raise ValueError(
+                "fit: validation_data is (images, labels[, weights]) or a data set. Received: "
+                f"{len(self.validation)} values."
+            )
+        try:
+            return train, open_source(model, *self.validation)
+        except ValueError as error:
+            raise ValueError(f"{error} This is about validation_data.") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,7 +214,7 @@ class _Schedule:
     verbose: str | int
 
 
-def _check_model(model: keras.Model, epochs: Any, initial_epoch: Any) -> None:
+def _check_model(model: keras.Model) -> None:
     require_functional(model, "fit")
     if not model.compiled:
         raise ValueError(
@@ -212,22 +226,31 @@ def _check_model(model: keras.Model, epochs: Any, initial_epoch: Any) -> None:
             f"fit: nothing in {model.name!r} is trainable. Add a head, add_head(n_classes=...)(model), "
             "or unfreeze a part, fine_tune(model, unfreeze_from=...)."
         )
+
+
+def _check_numbers(epochs: Any, initial_epoch: Any, batch_size: Any) -> None:
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs <= initial_epoch:
         raise ValueError(
             "fit: epochs is the number of the last epoch, a whole number greater than initial_epoch. "
             f"Received: epochs={epochs!r}, initial_epoch={initial_epoch!r}."
         )
-
-
-def _split(model: keras.Model, x: Any, source: Source, verbose: str | int) -> Split | None:
-    """The model in two if something can be computed once for this data; else say why not."""
-    randomness = randomness_in(x)
-    if randomness is not None:
-        warn(
-            f"fit: the data set is augmented at random: it has {randomness}. Computing it once would "
-            f"show the same copy in every epoch, so that nothing is computed once. {_PASS_AUGMENT}"
+    is_count = isinstance(batch_size, int) and not isinstance(batch_size, bool) and batch_size > 0
+    if batch_size is not None and not is_count:
+        raise ValueError(
+            f"fit: batch_size must be a whole number of at least 1, or None. Received: {batch_size!r}."
         )
-        return None
+
+
+def _split(model: keras.Model, data: _Data, source: Source, verbose: str | int) -> Split | None:
+    """The model in two if something can be computed once for this data; else say why not."""
+    for name, x in (("data set", data.x), ("validation data", data.validation[0])):
+        randomness = randomness_in(x)
+        if randomness is not None:
+            warn(
+                f"fit: the {name} is augmented at random: it has {randomness}. Computing it once would "
+                f"show the same copy in every epoch, so that nothing is computed once. {_PASS_AUGMENT}"
+            )
+            return None
     try:
         with model.distribute_strategy.scope():
             halves = split(model)
@@ -240,12 +263,14 @@ def _split(model: keras.Model, x: Any, source: Source, verbose: str | int) -> Sp
 
 
 def _check_repeatable(prefix: keras.Model, source: Source) -> None:
-    inputs = next(source.batches()).inputs
-    if not FrozenPart(prefix).is_repeatable([array[:4] for array in inputs]):
-        raise NotSplittable(
-            "its frozen part has code that is not Keras' own, and gives other features for the same "
-            "images when it is run again as in training"
-        )
+    for batch in itertools.islice(source.batches(), 1):
+        if not FrozenPart(prefix).is_repeatable([array[:4] for array in batch.inputs]):
+            raise NotSplittable(
+                "its frozen part has code that is not Keras' own, and gives other features for the "
+                "same images when it is run again as in training"
+            )
+        if prefix.losses:
+            raise NotSplittable("its frozen part has code that is not Keras' own, and adds to the loss")
 
 
 def _say_not_split(model: keras.Model, reason: NotSplittable, verbose: str | int) -> None:
@@ -256,26 +281,36 @@ def _say_not_split(model: keras.Model, reason: NotSplittable, verbose: str | int
         print(f"topwork: {text}", flush=True)
 
 
-def _check_first_batches(model: keras.Model, train: Source, validation: Source | None) -> None:
-    for source, name in ((train, "the training data"), (validation, "the validation data")):
-        if source is not None:
-            batch = next(source.batches())
-            Guard(model, name).check(batch.inputs, batch.y)
+def _check_before(model: keras.Model, train: Source, validation: Source | None, augment: Any) -> None:
+    """What is checked on the way where features are computed: all of arrays, of others one batch."""
+    for source, name in ((train, "training data"), (validation, "validation data")):
+        if source is None:
+            continue
+        guard = Guard(model, f"the {name}")
+        n_batches = None if source.is_in_memory else 1
+        for batch in itertools.islice(source.batches(), n_batches):
+            guard.check(batch.inputs, batch.y)
+        guard.check_not_empty()
+    if augment is not None:
+        on_arrays(augment)(next(train.batches()).inputs)
 
 
 def _fit_plainly(
     model: keras.Model, data: _Data, augment: Any, schedule: _Schedule
 ) -> keras.callbacks.History:
-    x, y, sample_weight = data.x, data.y, data.sample_weight
+    x, y, sample_weight = data.x, as_arrays(data.y), as_arrays(data.sample_weight)
+    validation = data.validation_data
+    if isinstance(validation, (tuple, list)):
+        validation = tuple(map(as_arrays, validation))
     if augment is not None:
-        x = augmented_anew(augment, x, y, sample_weight, schedule.batch_size, schedule.shuffle)
+        x = augmented_anew(augment, model, x, y, sample_weight, schedule.batch_size, schedule.shuffle)
         y = sample_weight = None
+    elif isinstance(x, tf.data.Dataset) and schedule.batch_size is not None:
+        x = x.unbatch().batch(schedule.batch_size)
     arguments = vars(schedule)
     if isinstance(x, tf.data.Dataset):
-        if schedule.batch_size is not None and augment is None:
-            x = x.unbatch().batch(schedule.batch_size)
         arguments = {**arguments, "batch_size": None, "shuffle": False}
-    return model.fit(x, y, sample_weight=sample_weight, validation_data=data.validation_data, **arguments)
+    return model.fit(x, y, sample_weight=sample_weight, validation_data=validation, **arguments)
 
 
 def _train_tail(
@@ -304,10 +339,19 @@ def _train_tail(
         callbacks=callbacks,
         epochs=schedule.epochs,
         initial_epoch=schedule.initial_epoch,
-        class_weight=schedule.class_weight,
+        class_weight=_complete(schedule.class_weight, tables[0].y),
         shuffle=False,  # the data set does it
         verbose=schedule.verbose,
     )
+
+
+def _complete(class_weight: dict[int, float] | None, y: Any) -> dict[int, float] | None:
+    """Weights for all classes: Keras takes those left out as 1 for arrays, but not for data sets."""
+    if not class_weight or not hasattr(y, "shape"):
+        return class_weight
+    is_one_hot = y.ndim > 1 and y.shape[-1] > 1
+    last = y.shape[-1] - 1 if is_one_hot else round(float(y.max()))
+    return {c: class_weight.get(c, 1.0) for c in range(max(last, *class_weight) + 1)}
 
 
 def _listed(callbacks: Any) -> list[Any]:

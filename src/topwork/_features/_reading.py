@@ -34,12 +34,12 @@ class Source:
     Attributes:
         batches: Reads it from its beginning.
         n_batches: How many batches there are, None where that is not known before.
-        batch_size: To train with, if the user names none; None: as the batches come.
+        is_in_memory: Whether reading costs next to nothing.
     """
 
     batches: Callable[[], Iterator[Batch]]
     n_batches: int | None
-    batch_size: int | None
+    is_in_memory: bool = False
 
 
 def open_source(model: keras.Model, x: Any, y: Any = None, sample_weight: Any = None) -> Source:
@@ -81,19 +81,21 @@ def _from_dataset(model: keras.Model, dataset: tf.data.Dataset) -> Source:
             "all of it. Leave out .repeat(), or bound it with .take(n_batches)."
         )
     spec = keras.utils.unpack_x_y_sample_weight(dataset.element_spec)[0]
-    ranks = [len(item.shape) for item in _flatten(model, spec) if item.shape.rank is not None]
-    wanted = [len(tensor.shape) for tensor in model.inputs]
-    if ranks == [rank - 1 for rank in wanted]:
+    shapes = [item.shape for item in inputs_in_order(model, spec)]
+    if all(
+        shape.rank is not None and shape.is_compatible_with(tensor.shape[1:])
+        for shape, tensor in zip(shapes, model.inputs, strict=True)
+    ):
         raise ValueError(
             "fit: the dataset is not batched: its elements are single images of shape "
-            f"{_flatten(model, spec)[0].shape}. Batch it: dataset.batch(32)."
+            f"{shapes[0]}. Batch it: dataset.batch(32)."
         )
 
     def batches() -> Iterator[Batch]:
         for element in dataset.prefetch(2):
             yield _batch(model, element)
 
-    return Source(batches, n_batches if n_batches >= 0 else None, None)
+    return Source(batches, n_batches if n_batches >= 0 else None)
 
 
 def _from_py_dataset(model: keras.Model, dataset: keras.utils.PyDataset) -> Source:
@@ -114,15 +116,15 @@ def _from_py_dataset(model: keras.Model, dataset: keras.utils.PyDataset) -> Sour
                     waiting.append(pool.submit(dataset.__getitem__, i + ahead))
                 yield _batch(model, element)
 
-    return Source(batches, n_batches, None)
+    return Source(batches, n_batches)
 
 
 def _from_arrays(model: keras.Model, x: Any, y: Any, sample_weight: Any) -> Source:
     inputs = [
         _in_shape(tensor, array)
-        for tensor, array in zip(model.inputs, _flatten(model, _arrays(x)), strict=True)
+        for tensor, array in zip(model.inputs, inputs_in_order(model, as_arrays(x)), strict=True)
     ]
-    whole = Batch(inputs, _arrays(y), _arrays(sample_weight))
+    whole = Batch(inputs, as_arrays(y), as_arrays(sample_weight))
     n_images = len(whole)
     if n_images == 0:
         raise ValueError("fit: there is nothing to train on: x has no images.")
@@ -142,16 +144,21 @@ def _from_arrays(model: keras.Model, x: Any, y: Any, sample_weight: Any) -> Sour
             yield Batch(_as_received(model, element[0]), *element[1:])
 
     n_batches = -(-n_images // DEFAULT_BATCH_SIZE)
-    return Source(batches, n_batches, DEFAULT_BATCH_SIZE)
+    return Source(batches, n_batches, is_in_memory=True)
 
 
-def _arrays(value: Any) -> Any:
-    """The structure with NumPy arrays in it; 64-bit floats become Keras' float, as in `model.fit`."""
+def as_arrays(value: Any) -> Any:
+    """The structure with NumPy arrays in it; 64-bit floats become Keras' float, as in `model.fit`.
+
+    A list of plain numbers is one array.
+    """
 
     def convert(leaf: Any) -> Any:
         array = np.asarray(leaf)
         return array.astype(keras.config.floatx()) if array.dtype == np.float64 else array
 
+    if isinstance(value, (list, tuple)) and all(map(np.isscalar, keras.tree.flatten(value))):
+        return convert(value)
     return _map_arrays(convert, value)
 
 
@@ -160,8 +167,8 @@ def _map_arrays(function: Callable[[Any], Any], value: Any) -> Any:
 
 
 def _batch(model: keras.Model, element: Any) -> Batch:
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(_map_arrays(np.asarray, element))
-    return Batch(_as_received(model, _flatten(model, x)), y, sample_weight)
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(element)
+    return Batch(inputs_of(model, x), _map_arrays(np.asarray, y), _map_arrays(np.asarray, sample_weight))
 
 
 def _as_received(model: keras.Model, inputs: list[Any]) -> list[Any]:
@@ -172,18 +179,36 @@ def _as_received(model: keras.Model, inputs: list[Any]) -> list[Any]:
     ]
 
 
-def _flatten(model: keras.Model, x: Any) -> list[Any]:
+def inputs_of(model: keras.Model, x: Any) -> list[Any]:
+    """The images of a batch as a list of arrays, as the model receives them."""
+    return _as_received(model, inputs_in_order(model, _map_arrays(np.asarray, x)))
+
+
+def inputs_in_order(model: keras.Model, x: Any) -> list[Any]:
     """The model's inputs in its own order, also where they come by name."""
-    names = [tensor.name for tensor in model.inputs]
-    if isinstance(x, dict) and not isinstance(model.input, dict) and set(names) <= set(x):
+    names = _input_names(model)
+    if isinstance(x, dict) and set(names) <= set(x):
         return [x[name] for name in names]
     flat = keras.tree.flatten(x)
     if len(flat) != len(names):
         raise ValueError(
             f"fit: {model.name!r} has {len(names)} inputs ({', '.join(names)}), and the data has "
-            f"{len(flat)}."
+            f"{len(flat)}. The images of one input are one array: np.stack(images)."
+        )
+    if isinstance(x, dict) and len(names) > 1:
+        raise ValueError(
+            f"fit: the inputs of {model.name!r} are named {', '.join(names)}. Received data for "
+            f"{', '.join(map(str, x))}. Rename it, or pass a list in the order of the inputs."
         )
     return flat
+
+
+def _input_names(model: keras.Model) -> list[str]:
+    """What the inputs are called in a dict of data, in the order of `model.inputs`."""
+    structure = None if isinstance(model, keras.Sequential) else model.input
+    if isinstance(structure, dict):
+        return sorted(structure)  # as Keras flattens it
+    return [tensor.name for tensor in model.inputs]
 
 
 def _in_shape(tensor: Any, value: Any) -> Any:
