@@ -39,30 +39,27 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Print the five likeliest classes of each photograph; draw the first one."""
     args = parse_arguments()
-    class_names = (Path(__file__).parent / "imagenet_classes.txt").read_text().splitlines()
     network = tw.load_backbone(
         args.backbone,
         cut_layer="predictions",
         weights=None if args.weights == "none" else args.weights,
         **({} if args.alpha is None else {"alpha": args.alpha}),
     )
-    image_size = network.input_shape[1]
-    photos = np.concatenate([centre_crop(path, image_size) for path in args.photos])
-    outputs = network.predict(photos, verbose=0)
-
-    for path, probabilities in zip(args.photos, outputs, strict=True):
-        top = np.argsort(-probabilities)[:5]
-        print(f"{path.name:30}", *(f"{class_names[i]} {probabilities[i]:.1%}" for i in top), sep="  ")
+    predictions = tw.predict(network, args.photos, top=5)
+    for prediction in predictions:
+        print(prediction)
 
     # The network is flat, so that every inner output can be reached.
     name = args.inner_layer or INNER_LAYERS[network.name]
     inner = keras.Model(network.input, network.get_layer(name).output)
-    features = inner.predict(photos[:1], verbose=0)[0]
+    photo = centre_crop(args.photos[0], network.input_shape[1])
+    outputs = network.predict(photo, verbose=0)[0]
+    features = inner.predict(photo, verbose=0)[0]
     print(f"Features of {name}: {' x '.join(map(str, features.shape))}")
 
     args.output.mkdir(parents=True, exist_ok=True)
     plot = args.output / "predict.png"
-    draw(photos[0], outputs[0], features, class_names, name).savefig(plot, dpi=150)
+    draw(photo[0], outputs, predictions[0].name, features, name).savefig(plot, dpi=150)
     print(f"Saved {plot}")
 
 
@@ -76,8 +73,8 @@ def centre_crop(path: Path, image_size: int) -> np.ndarray:
 def draw(
     photo: np.ndarray,
     probabilities: np.ndarray,
+    likeliest_name: str,
     features: np.ndarray,
-    class_names: list[str],
     layer_name: str,
 ) -> plt.Figure:
     """The photograph, the outputs, and the 24 strongest channels of an inner layer."""
@@ -92,7 +89,7 @@ def draw(
     right.set(xlabel="class", ylabel="probability", title=f"{len(probabilities):,} outputs")
     likeliest = int(np.argmax(probabilities))
     right.annotate(
-        class_names[likeliest],
+        likeliest_name,
         (likeliest, probabilities[likeliest]),
         xytext=(6 if likeliest < 700 else -6, -4),
         textcoords="offset points",
