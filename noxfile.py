@@ -100,3 +100,10 @@ def quickstart(session: nox.Session) -> None:
     """The README's quickstart: a network pretrained on printed letters, grafted to read digits."""
     session.install(".", *group("examples"))
     session.run("python", "examples/quickstart.py", *session.posargs, env=QUIET)
+
+
+@nox.session
+def cluster(session: nox.Session) -> None:
+    """The example that computes features on several workers, run with two."""
+    session.install("-e", ".", *group("test", "examples"))
+    session.run("pytest", "tests/test_cluster.py", *session.posargs, env=QUIET)
