@@ -1,0 +1,76 @@
+"""The examples, run as a user runs them, on a few small photographs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+def run(name: str, *arguments: object) -> str:
+    """What the example prints; it must not fail."""
+    if not EXAMPLES.is_dir():
+        pytest.skip("the examples lie in the source tree, and this is not run from there")
+    result = subprocess.run(
+        [sys.executable, EXAMPLES / name, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+def test_cats_and_dogs(tmp_path: Path, make_photos: Callable[..., Path]) -> None:
+    for part in ("train", "validation"):
+        make_photos(tmp_path / "data" / part, ("cats", "dogs"), per_class=6)
+    small = ("--backbone", "mobilenet", "--weights", "none", "--image-size", 32)
+    short = ("--epochs", 1, "--tune-epochs", 1, "--views", 2, "--output", tmp_path)
+    printed = run("cats_and_dogs.py", "--data", tmp_path / "data", *small, *short)
+    assert "Head only: validation accuracy" in printed
+    assert "Fine-tuned: validation accuracy" in printed
+    assert printed.splitlines()[-1].startswith("cats_0.jpg: ")
+    assert (tmp_path / "cats_and_dogs.png").stat().st_size > 10_000
+    assert (tmp_path / "cats_and_dogs.keras").is_file()
+
+
+def test_predict(tmp_path: Path, make_photos: Callable[..., Path]) -> None:
+    photo = make_photos(tmp_path / "data", ("cats",), per_class=1) / "cats" / "cats_0.jpg"
+    printed = run(
+        "predict.py", photo, "--alpha", 0.25, "--weights", "none", "--output", tmp_path
+    ).splitlines()
+    assert sum("%" in line for line in printed) == 5
+    assert "Features of conv_pw_5_relu: 28 x 28 x 64" in printed
+    assert (tmp_path / "predict.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_many_classes(tmp_path: Path, make_photos: Callable[..., Path]) -> None:
+    data = make_photos(tmp_path / "data", ("a", "b", "c", "d"), per_class=6)
+    small = ("--backbone", "mobilenet", "--weights", "none", "--image-size", 32)
+    run(
+        "many_classes.py", "--data", data, *small, "--epochs", 1, "--tune-epochs", 1, "--output", tmp_path
+    )
+    assert list(tmp_path.glob("*.png"))
+    assert list(tmp_path.glob("*.keras"))
+
+
+@pytest.mark.slow
+def test_the_quickstart_finds_that_pretraining_helps(tmp_path: Path) -> None:
+    printed = run("quickstart.py", "--output", tmp_path).splitlines()
+    table = [line.split() for line in printed if line.startswith(("letters.keras", "none"))]
+    assert len(table) == 4
+    head, tuned, none = (
+        float(table[row][column].rstrip("%")) for row, column in ((0, 2), (0, 3), (3, 3))
+    )
+    assert max(head, tuned) > none
+    assert (tmp_path / "quickstart_digits.png").is_file()
+    assert (tmp_path / "quickstart_history.png").is_file()
