@@ -71,7 +71,8 @@ def main() -> None:
 
     args.output.mkdir(parents=True, exist_ok=True)
     plot = args.output / "cats_and_dogs.png"
-    tw.interpret.plot_history(*histories).savefig(plot, dpi=150)
+    labels = ["head", "fine-tuning"][: len(histories)]
+    tw.interpret.plot_history(*histories, labels=labels).savefig(plot, dpi=150)
     saved = args.output / "cats_and_dogs.keras"
     model.save(saved)
     print(f"Saved {plot} and {saved}")

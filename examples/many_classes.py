@@ -55,7 +55,8 @@ def main() -> None:
     tuned = tw.fit(model, train, validation_data=validation, epochs=args.tune_epochs)
 
     args.output.mkdir(parents=True, exist_ok=True)
-    tw.interpret.plot_history(head, tuned).savefig(args.output / "many_classes.png", dpi=150)
+    plot = tw.interpret.plot_history(head, tuned, labels=["head", "fine-tuning"])
+    plot.savefig(args.output / "many_classes.png", dpi=150)
     model.save(args.output / "many_classes.keras")
     (args.output / "many_classes.txt").write_text("\n".join(class_names) + "\n")
     for phase, history in {"Head only": head, "Fine-tuned": tuned}.items():
