@@ -91,7 +91,7 @@ def test_table_and_picture(compared: dict[str, Any]) -> None:
     axes = found.plot().axes
     labels = [tick.get_text() for tick in axes[0].get_yticklabels()]
     assert labels == ["not at all", "conv_3 (8)", "conv_2 (5)"]
-    assert axes[1].get_yticklabels()[1].get_text() == "0.00 M trained"
+    assert axes[1].get_yticklabels()[1].get_text() == "0.00 M"
 
 
 def test_the_model_is_left_exactly_as_it_was(compared: dict[str, Any]) -> None:

@@ -308,7 +308,7 @@ def test_half_precision_is_averaged_in_full() -> None:
 
 
 def comparison(*rows: CutRow) -> Comparison[CutRow]:
-    return Comparison("Some cuts", rows)
+    return Comparison("Some cuts", rows, "multiply-adds")
 
 
 def test_the_best_is_the_cheapest_within_a_standard_error_of_the_top() -> None:
@@ -364,10 +364,11 @@ def test_plot(tmp_path: Path) -> None:
     axes = figure.axes[0]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a", "b"]
     assert [tick.get_text() for tick in figure.axes[1].get_yticklabels()] == [
-        "10 % of the cost",
-        "100 % of the cost",
+        "1 M, 10 %",
+        "10 M, 100 %",
     ]
     assert "validation accuracy (%)" in axes.get_xlabel()
+    assert "multiply-adds" in [text.get_text() for text in axes.texts]
     figure.savefig(tmp_path / "cuts.png")
     assert (tmp_path / "cuts.png").stat().st_size > 5000
 

@@ -62,7 +62,7 @@ class BoundaryRow:
 
     @property
     def note(self) -> str:
-        return f"{self.trainable_parameters / 1e6:.2f} M trained"
+        return f"{self.trainable_parameters / 1e6:.2f} M"
 
     def cells(self) -> dict[str, str]:
         return {
@@ -149,7 +149,7 @@ def compare_boundaries(
         for row in (untouched, *tuned)
     )
     title = f"{model.name} after fine-tuning (epochs: {epochs}), accuracy on {n_images:,} images"
-    return Comparison(title, tuple(rows))
+    return Comparison(title, tuple(rows), "trained parameters")
 
 
 def _check_model(model: keras.Model) -> None:

@@ -50,10 +50,12 @@ class Comparison(Generic[RowType]):
     Attributes:
         title: What was compared, on what.
         rows: In the order that they were compared in.
+        cost_name: What there is to have less of, where accuracies are the same.
     """
 
     title: str
     rows: tuple[RowType, ...]
+    cost_name: str
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -124,20 +126,21 @@ class Comparison(Generic[RowType]):
         Raises:
             ImportError: Matplotlib is not installed.
         """
-        axes = _new_axes(len(self)) if ax is None else ax
+        labels = [self._label(row) for row in self.rows]
+        axes = _new_axes(labels) if ax is None else ax
         places = range(len(self))
         enough = self.top.accuracy - self.top.standard_error
         axes.axvspan(100 * enough, 100 * self.top.accuracy, color="0.9", lw=0, zorder=0)
         for place, row in zip(places, self.rows, strict=True):
             _draw(axes, place, row, f"C{self._groups.index(row.group)}", is_best=row is self.best)
-        axes.set_yticks(places, [self._label(row) for row in self.rows])
+        axes.set_yticks(places, labels)
         axes.get_yticklabels()[self.rows.index(self.best)].set_fontweight("bold")
         axes.set_ylim(len(self) - 0.5, -0.5)
-        axes.set_xlabel("validation accuracy (%); grey: within one standard error of the top")
+        axes.set_xlabel("validation accuracy (%)\ngrey: within one standard error of the top")
         axes.grid(axis="x", color="0.85", lw=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-        _write_notes(axes, [row.note for row in self.rows])
+        _write_notes(axes, self.cost_name, [row.note for row in self.rows])
         return axes.figure
 
     def _label(self, row: RowType) -> str:
@@ -180,7 +183,7 @@ def _html_row(tag: str, cells: list[str], numeric: list[bool], *, is_best: bool 
     return f"<tr{style}>{''.join(texts)}</tr>"
 
 
-def _new_axes(n_rows: int) -> Any:
+def _new_axes(labels: list[str]) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -189,7 +192,8 @@ def _new_axes(n_rows: int) -> Any:
             'pip install "topwork[plots]", or print the comparison: it is a table.'
         ) from error
     # Not through pyplot, which would keep the figure and show it a second time in a notebook.
-    return Figure(figsize=(6.4, 1.1 + 0.28 * n_rows), layout="constrained", dpi=150).subplots()
+    size = (4.9 + 0.08 * max(map(len, labels)), 1.3 + 0.28 * len(labels))
+    return Figure(figsize=size, layout="constrained", dpi=150).subplots()
 
 
 def _draw(axes: Any, place: int, row: Row, colour: str, *, is_best: bool) -> None:
@@ -206,8 +210,9 @@ def _draw(axes: Any, place: int, row: Row, colour: str, *, is_best: bool) -> Non
     )
 
 
-def _write_notes(axes: Any, notes: list[str]) -> None:
+def _write_notes(axes: Any, heading: str, notes: list[str]) -> None:
     """Write a text at the right end of each row, in a margin of its own."""
+    axes.annotate(heading, (1, 1), (6, 2), "axes fraction", "offset points", color="0.4", fontsize="small")
     right = axes.twinx()
     right.set_ylim(axes.get_ylim())
     right.set_yticks(range(len(notes)), notes, color="0.4", fontsize="small")

@@ -62,7 +62,7 @@ class CutRow:
 
     @property
     def note(self) -> str:
-        return f"{100 * self.cost_share:.0f} % of the cost"
+        return f"{self.multiply_adds / 1e6:,.0f} M, {100 * self.cost_share:.0f} %"
 
     def cells(self) -> dict[str, str]:
         return {
@@ -144,7 +144,7 @@ def compare_cuts(
     for network, cuts in zip(networks, candidates, strict=True):
         features = average_features(network, cuts, data, cache, verbose)
         rows += _compare(network, cuts, features, verbose)
-    return Comparison(_title(features), tuple(rows))
+    return Comparison(_title(features), tuple(rows), "multiply-adds")
 
 
 def _check_names(names: list[Any], weights: Any, cut_layers: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 
 Array = npt.NDArray[Any]
 _Function = Callable[[Array], tuple[float, Array]]
@@ -25,6 +26,7 @@ N_FOLDS = 5
 # Lengths of the gradient to stop at, for each image: held-out losses are then exact to a thousandth,
 # and the accuracies of the last fit have settled.
 _FOLD_TOLERANCE = 3e-3
+_LOSS_PRECISION = 1e-3
 _TOLERANCE = 3e-4
 _MAX_ITERATIONS = 300
 
@@ -77,26 +79,26 @@ def fit_probe(
     mean, scale = _standardisation(features)
     rows = _with_intercept((features - mean) * scale)
     strength, weights = _chosen(rows, labels, strengths)
-    whole = _Fits(rows, labels, np.zeros((len(rows), 1), bool))
+    whole = _Fits(rows, labels, np.zeros((1, len(rows)), bool))
     start = weights.mean(axis=1, keepdims=True)
     weights = minimise(whole.objective(strength), start, tolerance * len(rows))[:, 0]
-    return Probe(mean, scale, weights[:-1], weights[-1], strength)
+    return Probe(mean, scale, weights[:, :-1].T, weights[:, -1], strength)
 
 
 def _chosen(rows: Array, labels: Array, strengths: Sequence[float]) -> tuple[float, Array]:
     """The best strength, and the weights of each fold's fit with it.
 
     Each fit starts where the one with the next stronger penalty ended, and none is made once the
-    loss has begun to rise: fits with next to no penalty take the longest and are the worst.
+    loss falls no more: fits with next to no penalty take the longest and are the worst.
     """
     n_folds = min(N_FOLDS, len(rows))
-    fits = _Fits(rows, labels, _fold_of(labels, n_folds)[:, None] == np.arange(n_folds))
+    fits = _Fits(rows, labels, np.arange(n_folds)[:, None] == _fold_of(labels, n_folds))
     weights = np.zeros(fits.shape, rows.dtype)
     best, best_loss = (strengths[0], weights), np.inf
     for strength in strengths:
         weights = minimise(fits.objective(strength), weights, _FOLD_TOLERANCE * len(rows))
         loss = fits.held_out_loss(weights)
-        if loss > best_loss:
+        if loss > best_loss * (1 - _LOSS_PRECISION):
             break
         best, best_loss = (strength, weights), loss
     return best
@@ -119,28 +121,30 @@ class _Fits:
     """Several fits on one set of images, each without some of them; solved at once, as one problem.
 
     The many columns of one product cost little more than the few of one fit. Weights are of shape
-    (features + 1, fits, classes), the intercept last.
+    (classes, fits, features + 1), the intercept last.
     """
 
     def __init__(self, rows: Array, labels: Array, held_out: Array) -> None:
-        self._rows, self._held_out = rows, held_out
+        # Products by TensorFlow: on a machine that has other things to do, the threads of NumPy's wait
+        # for each other ten times as long as a product as small as these takes.
+        self._rows, self._held_out = tf.constant(rows), held_out
         self._used = (~held_out).astype(rows.dtype)
         n_classes = int(labels.max()) + 1
-        self._classes = np.eye(n_classes, dtype=rows.dtype)[labels][:, None]
-        self.shape = (rows.shape[1], held_out.shape[1], n_classes)
+        self._classes = np.eye(n_classes, dtype=rows.dtype)[:, labels][:, None]
+        self.shape = (n_classes, len(held_out), rows.shape[1])
 
     def objective(self, strength: float) -> _Function:
         """The sum of the penalised log losses of all fits, with its gradient."""
 
         def function(weights: Array) -> tuple[float, Array]:
             losses, probabilities = self._losses(weights)
-            penalised = weights[:-1]
+            penalised = weights[..., :-1]
             value = _dot(self._used, losses) + strength / 2 * _dot(penalised, penalised)
-            residuals = (probabilities - self._classes) * self._used[..., None]
-            gradient = self._rows.T @ residuals.reshape(len(residuals), -1)
-            gradient = gradient.reshape(self.shape)
-            gradient[:-1] += strength * penalised
-            return float(value), gradient
+            residuals = (probabilities - self._classes) * self._used
+            product = tf.matmul(residuals.reshape(-1, residuals.shape[-1]), self._rows)
+            gradient = product.numpy().reshape(self.shape)
+            gradient[..., :-1] += strength * penalised
+            return value, gradient
 
         return function
 
@@ -150,12 +154,13 @@ class _Fits:
 
     def _losses(self, weights: Array) -> tuple[Array, Array]:
         """The log loss of each image in each fit, and the probabilities of its classes."""
-        logits = (self._rows @ weights.reshape(len(weights), -1)).reshape(-1, *self.shape[1:])
-        logits -= logits.max(axis=2, keepdims=True)
+        product = tf.matmul(weights.reshape(-1, weights.shape[-1]), self._rows, transpose_b=True)
+        logits = product.numpy().reshape(*self.shape[:2], -1)
+        logits -= logits.max(axis=0)
         exponentials = np.exp(logits)
-        sums = exponentials.sum(axis=2)
-        own = (logits * self._classes).sum(axis=2)
-        return np.log(sums.astype(np.float64)) - own, exponentials / sums[..., None]
+        sums = exponentials.sum(axis=0)
+        own = (logits * self._classes).sum(axis=0)
+        return np.log(sums.astype(np.float64)) - own, exponentials / sums
 
 
 def _fold_of(labels: Array, n_folds: int) -> Array:
