@@ -212,7 +212,8 @@ def _draw(axes: Any, place: int, row: Row, colour: str, *, is_best: bool) -> Non
 
 def _write_notes(axes: Any, heading: str, notes: list[str]) -> None:
     """Write a text at the right end of each row, in a margin of its own."""
-    axes.annotate(heading, (1, 1), (6, 2), "axes fraction", "offset points", color="0.4", fontsize="small")
+    corner = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    axes.annotate(heading, (1, 1), (6, 2), **corner, color="0.4", fontsize="small")
     right = axes.twinx()
     right.set_ylim(axes.get_ylim())
     right.set_yticks(range(len(notes)), notes, color="0.4", fontsize="small")
