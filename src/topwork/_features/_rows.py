@@ -103,6 +103,8 @@ class RowBuffer:
 
     def append(self, rows: Bytes) -> None:
         """Add rows (n, row_bytes); they are copied."""
+        if len(rows) == 0:
+            return
         total = (self._count + len(rows)) * self._row_bytes
         if self._file is None and total > self._memory_limit:
             self._spill()
