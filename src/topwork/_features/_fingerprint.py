@@ -72,7 +72,12 @@ def _configuration(operation: Any) -> Any:
 
 def _without_names(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_names(each) for key, each in value.items() if key not in _IRRELEVANT}
+        return {
+            # The name of a precision is the precision.
+            key: each if key == "dtype" else _without_names(each)
+            for key, each in value.items()
+            if key not in _IRRELEVANT
+        }
     if isinstance(value, (list, tuple)):
         return [_without_names(each) for each in value]
     return value
