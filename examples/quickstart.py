@@ -67,7 +67,7 @@ def main() -> None:
     rows.append(from_scratch(CUT_LAYERS[-1], train, test, 2 * (args.epochs + args.tune_epochs)))
     print_table(rows)
 
-    # Chosen by looking at the test digits: enough for a demonstration, too little for a claim.
+    print("The settings and the best cut were chosen on the test digits: a demonstration, not a claim.")
     best = max(range(len(CUT_LAYERS)), key=lambda i: rows[i][3])
     model, head, tuned = runs[best]
     plot = tw.interpret.plot_history(head, tuned, labels=["head", "fine-tuning"])
