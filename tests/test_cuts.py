@@ -189,8 +189,8 @@ def test_photographs_of_animals_want_a_late_cut(shared_material: Path) -> None:
     weights = shared_material / "weights" / "inception_v3_imagenet_notop.h5"
     cuts = compare_cuts("inception_v3", *data, weights=weights, verbose=0)
     accuracies = {each.cut_layer: each.accuracy for each in cuts}
-    assert cuts.top.cut_layer in ("mixed7", "mixed8")
     assert cuts.best.cut_layer in ("mixed7", "mixed8")
+    assert cuts.top.accuracy - cuts.best.accuracy < 0.005  # one photograph is 0.001
     assert cuts.best.accuracy > 0.96
     assert accuracies["mixed3"] < 0.92
 

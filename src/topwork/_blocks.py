@@ -131,7 +131,7 @@ def multiply_adds(ordered: Iterable[Step]) -> int:
     """Multiplications with an addition that the steps take for one image.
 
     Convolutions and dense layers are counted: each number of a kernel is multiplied once for each place
-    of the output. What others do (normalisation, activation, pooling, sums) is a few hundredths of it.
+    of the output. What others do (normalisation, activation, pooling, sums) is left out.
     """
     return sum(
         multiply_adds(steps(step.operation))
