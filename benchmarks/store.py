@@ -1,10 +1,14 @@
-"""How fast the feature store writes and reads, against numpy.save and numpy.load of the same array.
+"""What the feature store costs.
 
     python benchmarks/store.py
     python benchmarks/store.py --folder /mnt/share --megabytes 2000
+    python benchmarks/store.py --data DIR --weights FILE
 
-Each figure is the median of some rounds in which the two take turns. What is read was just written,
-so it comes from the page cache, as it does in training when the features fit into memory.
+Without `--data`: how fast it writes and reads, against numpy.save and numpy.load of the same array.
+With a folder of photographs (`train` and `validation`, each with a folder for each class): what a `fit`
+costs with a store and without. Each figure is the median of some rounds in which the two take turns.
+What is read was just written, so it comes from the page cache, as it does in training when the features
+fit into memory.
 """
 
 from __future__ import annotations
@@ -17,10 +21,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import keras
 import numpy as np
 import numpy.typing as npt
 
+import topwork as tw
 from topwork._features._store import Store, open_store
 
 PREFIX = "be" * 8
@@ -166,13 +173,90 @@ def throughput(folder: Path, total: int, rounds: int) -> None:
                 print(measure(label, ours, theirs, given, rounds), flush=True)
 
 
+class Epochs(keras.callbacks.Callback):
+    """Seconds of training, from the beginning of the second epoch on: Keras traces in the first."""
+
+    seconds = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if epoch == 1:
+            self._start = time.perf_counter()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.seconds = time.perf_counter() - self._start
+
+
+def timed_fit(given: argparse.Namespace, data: list[Any], **options: Any) -> tuple[float, float]:
+    """Seconds of the whole `fit` of a new head, and of its epochs but the first."""
+    keras.utils.set_random_seed(0)
+    backbone = tw.load_backbone(
+        given.backbone,
+        given.cut_layer,
+        weights=given.weights,
+        input_shape=(given.image_size, given.image_size, 3),
+    )
+    model = tw.add_head(1, pooling=given.pooling, hidden_units=256)(tw.freeze(backbone))
+    train, validation = data
+    epochs = Epochs()
+    options |= {"validation_data": validation, "epochs": given.epochs, "callbacks": [epochs]}
+    start = time.perf_counter()
+    tw.fit(model, train, verbose=0, **options)
+    return time.perf_counter() - start, epochs.seconds
+
+
+def fits(given: argparse.Namespace) -> None:
+    size = (given.image_size, given.image_size)
+    data = [
+        keras.utils.image_dataset_from_directory(given.data / part, image_size=size, verbose=False)
+        for part in ("train", "validation")
+    ]
+    rounds = []
+    for _ in range(given.rounds):
+        with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+            rounds.append(
+                [
+                    timed_fit(given, data, cache="memory"),
+                    timed_fit(given, data, cache_dir=folder),
+                    timed_fit(given, data, cache_dir=folder),
+                ]
+            )
+    wholes, trainings = np.array(rounds).transpose(2, 1, 0)  # each: kind of fit, round
+    memory, first, warm = wholes
+    in_memory, _, stored = trainings
+    # What is left of a whole fit without its later epochs: the first pass, and tracing.
+    memory_pass, first_pass = memory - in_memory, first - trainings[1]
+    print(f"\n{given.epochs} epochs, {given.pooling} pooling\n")
+    print("| what | with the store | without | time, with / without |")
+    print("| --- | ---: | ---: | ---: |")
+    print(row("first pass and first epoch, nothing stored", first_pass, memory_pass))
+    print(row("later epochs, from the store / from memory", stored, in_memory))
+    print(row("whole fit, nothing stored", first, memory))
+    print(row("whole fit, all stored", warm, memory))
+
+
+def row(name: str, ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> str:
+    ratio = np.median(ours / theirs)
+    return f"| {name} | {np.median(ours):.2f} s | {np.median(theirs):.2f} s | {ratio:.2f} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, help="on the disk to measure (default: temporary)")
-    parser.add_argument("--megabytes", type=int, default=300, help="features to keep (default 300)")
-    parser.add_argument("--rounds", type=int, default=5, help="of each comparison (default 5)")
+    add = parser.add_argument
+    add("--folder", type=Path, help="on the disk to measure (default: temporary)")
+    add("--megabytes", type=int, default=300, help="features to keep (default 300)")
+    add("--rounds", type=int, default=5, help="of each comparison (default 5)")
+    add("--data", type=Path, metavar="DIR", help="photographs: measure whole fits")
+    add("--weights", default="imagenet", metavar="FILE")
+    add("--backbone", default="inception_v3")
+    add("--cut-layer", default="mixed7")
+    add("--image-size", type=int, default=150)
+    add("--pooling", choices=["avg", "max", "flatten"], default="avg")
+    add("--epochs", type=int, default=20)
     given = parser.parse_args()
-    throughput(given.folder, given.megabytes * 10**6, given.rounds)
+    if given.data:
+        fits(given)
+    else:
+        throughput(given.folder, given.megabytes * 10**6, given.rounds)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--epochs", type=int, default=20, help="of the head")
     add("--unfreeze-from", help="index or name; default: recommended, 172 for inception_v3")
     add("--tune-epochs", type=int, default=10, help="of fine-tuning; 0: none")
+    add("--layer-decay", type=float, default=1.0, help="learning rate from a block to the one below")
     add("--photo", type=Path, help="what the saved model is tried on; default: one of DIR")
     add("--output", type=Path, default=Path(), help="where the plot and the model are put")
     return parser.parse_args()
@@ -57,17 +58,24 @@ def main() -> None:
     tw.freeze(backbone)
     model = tw.add_head(n_classes=1, dropout=0.2, pooling=args.pooling)(backbone)
 
-    options = {"validation_data": validation, "callbacks": [tw.callbacks.StopAt(0.999)]}
+    options = {"validation_data": validation}
     if args.views:
         options |= {"augment": tw.data.augmentation(), "views": args.views}
-    histories = [tw.fit(model, train, epochs=args.epochs, **options)]
+    stop = tw.callbacks.StopAt(0.999)
+    histories = [tw.fit(model, train, epochs=args.epochs, callbacks=[stop], **options)]
     print(f"Head only: validation accuracy {validation_accuracy(histories[0]):.4f}")
 
     if args.tune_epochs:
         boundary = args.unfreeze_from
-        tw.fine_tune(model, int(boundary) if boundary and boundary.isdigit() else boundary)
-        histories.append(tw.fit(model, train, epochs=args.tune_epochs, **options))
-        print(f"Fine-tuned: validation accuracy {validation_accuracy(histories[1]):.4f}")
+        boundary = int(boundary) if boundary and boundary.isdigit() else boundary
+        tw.fine_tune(model, boundary, layer_decay=args.layer_decay)
+        # Should no epoch be better than the head alone was, its weights come back.
+        guard = tw.callbacks.KeepBest(baseline=histories[0])
+        histories.append(
+            tw.fit(model, train, epochs=args.tune_epochs, callbacks=[stop, guard], **options)
+        )
+        last = validation_accuracy(histories[1])
+        print(f"Fine-tuned: validation accuracy {last:.4f} in the last epoch, {guard.best:.4f} kept")
 
     args.output.mkdir(parents=True, exist_ok=True)
     plot = args.output / "cats_and_dogs.png"

@@ -52,7 +52,10 @@ def main() -> None:
 
     boundary = args.unfreeze_from
     tw.fine_tune(model, int(boundary) if boundary and boundary.isdigit() else boundary)
-    tuned = tw.fit(model, train, validation_data=validation, epochs=args.tune_epochs)
+    guard = tw.callbacks.KeepBest(baseline=head)  # fine-tuning must do no harm
+    tuned = tw.fit(
+        model, train, validation_data=validation, epochs=args.tune_epochs, callbacks=[guard]
+    )
 
     args.output.mkdir(parents=True, exist_ok=True)
     plot = tw.interpret.plot_history(head, tuned, labels=["head", "fine-tuning"])
@@ -62,6 +65,7 @@ def main() -> None:
     for phase, history in {"Head only": head, "Fine-tuned": tuned}.items():
         accuracy = history.history["val_accuracy"][-1]
         print(f"{phase}: validation accuracy {accuracy:.4f} on {len(class_names)} classes")
+    print(f"Kept: {guard.best:.4f}")
     print(f"Saved many_classes.png, .keras and .txt (the names of the classes) in {args.output}")
 
 

@@ -321,7 +321,7 @@ def test_labels_must_be_there(model: keras.Model, cache: Any) -> None:
             tw.fit(model, x, cache=cache, verbose=0)
 
 
-@pytest.mark.parametrize("loss", SPARSE, ids=str)
+@pytest.mark.parametrize("loss", SPARSE)
 def test_labels_for_a_sparse_loss(loss: Any) -> None:
     assert refusal(3, loss, CLASSES) == ""
     assert refusal(3, loss, CLASSES[:, None].astype("float32")) == ""
@@ -344,7 +344,7 @@ def test_the_class_that_a_loss_ignores_is_no_mistake() -> None:
     assert "the label 254" in refusal(3, loss, np.where(CLASSES == 2, 254, CLASSES))
 
 
-@pytest.mark.parametrize("loss", CATEGORICAL, ids=str)
+@pytest.mark.parametrize("loss", CATEGORICAL)
 def test_labels_for_a_categorical_loss(loss: Any) -> None:
     assert refusal(3, loss, ONE_HOT) == ""
     assert refusal(3, loss, ONE_HOT * 0.9) == ""
@@ -356,7 +356,7 @@ def test_labels_for_a_categorical_loss(loss: Any) -> None:
     assert "labels that are NaN or infinite. Leave such" in refusal(3, loss, ONE_HOT * np.nan)
 
 
-@pytest.mark.parametrize("loss", BINARY, ids=str)
+@pytest.mark.parametrize("loss", BINARY)
 def test_labels_for_a_binary_loss(loss: Any) -> None:
     assert refusal(1, loss, CLASSES > 0) == ""
     assert refusal(1, loss, (CLASSES > 0)[:, None].astype("float32")) == ""
