@@ -13,20 +13,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-import keras
+import _photographs
 
 import topwork as tw
-from topwork._cuts import compare_cuts
 
 
 def main() -> None:
     arguments = parse()
-    data = [photographs(arguments, part) for part in ("train", "validation")]
+    data = [part.take(arguments.batches) for part in _photographs.load(arguments)]
     predict_seconds = min(predict(arguments, data) for _ in range(arguments.repeats))
     times = []
     for _ in range(arguments.repeats):
         start = time.perf_counter()
-        cuts = compare_cuts(arguments.backbone, *data, weights=arguments.weights)
+        cuts = tw.compare_cuts(arguments.backbone, *data, weights=arguments.weights)
         times.append(time.perf_counter() - start)
     print(cuts)
     print(f"\nmodel.predict, one pass: {predict_seconds:.1f} s")
@@ -36,25 +35,11 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", default="imagenet")
-    parser.add_argument("--backbone", default="inception_v3")
-    parser.add_argument("--image-size", type=int, default=150)
+    parser = _photographs.parser(__doc__, cut=False)
     parser.add_argument("--batches", type=int, default=-1, help="read no more of each data set")
     parser.add_argument("--repeats", type=int, default=1, help="of each, the fastest counts")
     parser.add_argument("--plot", type=Path)
     return parser.parse_args()
-
-
-def photographs(arguments: argparse.Namespace, part: str) -> Any:
-    return keras.utils.image_dataset_from_directory(
-        arguments.data / part,
-        image_size=(arguments.image_size, arguments.image_size),
-        batch_size=32,
-        seed=0,
-        verbose=False,
-    ).take(arguments.batches)
 
 
 def predict(arguments: argparse.Namespace, data: list[Any]) -> float:

@@ -13,9 +13,9 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+import _photographs
 import keras
 
 import topwork as tw
@@ -44,7 +44,7 @@ class EpochTimes(keras.callbacks.Callback):
 
 def main() -> None:
     arguments = parse()
-    train, validation = (photographs(arguments, part) for part in ("train", "validation"))
+    train, validation = _photographs.load(arguments)
     rows = [
         ["training", "model.fit", "topwork.fit", "times faster", "validation accuracy"],
         ["---"] * 5,
@@ -61,40 +61,17 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", default="imagenet")
-    parser.add_argument("--backbone", default="inception_v3")
-    parser.add_argument("--cut-layer", default="mixed7")
+    parser = _photographs.parser(__doc__)
     parser.add_argument("--unfreeze-from", type=int, default=172)
-    parser.add_argument("--image-size", type=int, default=150)
-    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--epochs", type=int, nargs="+", default=[20, 100])
     parser.add_argument("--keras-epochs", type=int, default=20)
     parser.add_argument("--fine-tune-epochs", type=int, default=3)
     return parser.parse_args()
 
 
-def photographs(arguments: argparse.Namespace, part: str) -> Any:
-    return keras.utils.image_dataset_from_directory(
-        arguments.data / part,
-        image_size=(arguments.image_size, arguments.image_size),
-        batch_size=arguments.batch_size,
-        seed=0,
-        verbose=False,
-    )
-
-
 def build(arguments: argparse.Namespace) -> keras.Model:
     keras.utils.set_random_seed(0)
-    size = arguments.image_size
-    backbone = tw.load_backbone(
-        arguments.backbone,
-        arguments.cut_layer,
-        weights=arguments.weights,
-        input_shape=(size, size, 3),
-    )
-    return tw.add_head(n_classes=1, hidden_units=256)(tw.freeze(backbone))
+    return tw.add_head(n_classes=1, hidden_units=256)(_photographs.frozen_backbone(arguments))
 
 
 def timed(fit: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[float, EpochTimes, float]:

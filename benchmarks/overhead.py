@@ -13,9 +13,9 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
+import _photographs
 import keras
 import numpy as np
 
@@ -24,24 +24,12 @@ import topwork as tw
 
 def main() -> None:
     arguments = parse()
-    size = (arguments.image_size, arguments.image_size)
-    train, validation = (
-        keras.utils.image_dataset_from_directory(
-            arguments.data / part, image_size=size, seed=0, verbose=False
-        )
-        for part in ("train", "validation")
-    )
+    train, validation = _photographs.load(arguments)
     seconds: dict[str, list[float]] = {"by hand": [], "topwork.fit": []}
     for _ in range(arguments.repeats):
         for name, train_head in (("by hand", by_hand), ("topwork.fit", with_topwork)):
             keras.utils.set_random_seed(0)
-            backbone = tw.load_backbone(
-                arguments.backbone,
-                arguments.cut_layer,
-                weights=arguments.weights,
-                input_shape=(*size, 3),
-            )
-            tw.freeze(backbone)
+            backbone = _photographs.frozen_backbone(arguments)
             start = time.perf_counter()
             accuracy = train_head(backbone, train, validation, arguments.epochs)
             seconds[name].append(time.perf_counter() - start)
@@ -52,12 +40,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", default="imagenet")
-    parser.add_argument("--backbone", default="inception_v3")
-    parser.add_argument("--cut-layer", default="mixed7")
-    parser.add_argument("--image-size", type=int, default=150)
+    parser = _photographs.parser(__doc__)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3)
     return parser.parse_args()

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import _photographs
 import keras
 import numpy as np
 import numpy.typing as npt
@@ -189,13 +190,8 @@ class Epochs(keras.callbacks.Callback):
 def timed_fit(given: argparse.Namespace, data: list[Any], **options: Any) -> tuple[float, float]:
     """Seconds of the whole `fit` of a new head, and of its epochs but the first."""
     keras.utils.set_random_seed(0)
-    backbone = tw.load_backbone(
-        given.backbone,
-        given.cut_layer,
-        weights=given.weights,
-        input_shape=(given.image_size, given.image_size, 3),
-    )
-    model = tw.add_head(1, pooling=given.pooling, hidden_units=256)(tw.freeze(backbone))
+    backbone = _photographs.frozen_backbone(given)
+    model = tw.add_head(1, pooling=given.pooling, hidden_units=256)(backbone)
     train, validation = data
     epochs = Epochs()
     options |= {"validation_data": validation, "epochs": given.epochs, "callbacks": [epochs]}
@@ -205,11 +201,7 @@ def timed_fit(given: argparse.Namespace, data: list[Any], **options: Any) -> tup
 
 
 def fits(given: argparse.Namespace) -> None:
-    size = (given.image_size, given.image_size)
-    data = [
-        keras.utils.image_dataset_from_directory(given.data / part, image_size=size, verbose=False)
-        for part in ("train", "validation")
-    ]
+    data = _photographs.load(given)
     rounds = []
     for _ in range(given.rounds):
         with tempfile.TemporaryDirectory(dir=given.folder) as folder:
@@ -240,16 +232,11 @@ def row(name: str, ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = _photographs.parser(__doc__, data_required=False)
     add = parser.add_argument
     add("--folder", type=Path, help="on the disk to measure (default: temporary)")
     add("--megabytes", type=int, default=300, help="features to keep (default 300)")
     add("--rounds", type=int, default=5, help="of each comparison (default 5)")
-    add("--data", type=Path, metavar="DIR", help="photographs: measure whole fits")
-    add("--weights", default="imagenet", metavar="FILE")
-    add("--backbone", default="inception_v3")
-    add("--cut-layer", default="mixed7")
-    add("--image-size", type=int, default=150)
     add("--pooling", choices=["avg", "max", "flatten"], default="avg")
     add("--epochs", type=int, default=20)
     given = parser.parse_args()
