@@ -20,6 +20,9 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 OLDEST = ["tensorflow==2.18.0", "keras==3.10.0", "numpy==1.26.4", "matplotlib==3.8.4"]
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2"}
+# Several processes of one thread each: the tests' networks are too small for more threads to help.
+PYTEST = ("pytest", "-n", "auto", "--maxprocesses", "8", "--dist", "worksteal")
+ONE_THREAD = QUIET | {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 
 
 def group(*names: str) -> tuple[str, ...]:
@@ -27,36 +30,43 @@ def group(*names: str) -> tuple[str, ...]:
 
 
 @nox.session
-def tests(session: nox.Session) -> None:
-    """The fast tests, on this Python with the newest dependencies."""
+def quick(session: nox.Session) -> None:
+    """The tests that a developer runs all the time."""
     session.install("-e", ".", *group("test", "examples"))
-    session.run("pytest", "-m", "not slow", *session.posargs, env=QUIET)
+    session.run(*PYTEST, "-m", "not slow and not thorough", *session.posargs, env=ONE_THREAD)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """All tests but the slow ones, on this Python with the newest dependencies."""
+    session.install("-e", ".", *group("test", "examples"))
+    session.run(*PYTEST, "-m", "not slow", *session.posargs, env=ONE_THREAD)
 
 
 @nox.session
 def tests_full(session: nox.Session) -> None:
     """All tests, the slow ones too."""
     session.install("-e", ".", *group("test", "examples"))
-    session.run("pytest", *session.posargs, env=QUIET)
+    session.run(*PYTEST, *session.posargs, env=ONE_THREAD)
 
 
 @nox.session(python="3.10")
 def tests_oldest(session: nox.Session) -> None:
-    """The fast tests on the lowest versions that pyproject.toml admits."""
+    """The tests but the slow ones on the lowest versions that pyproject.toml admits."""
     session.install("-e", ".", *OLDEST, *group("test", "examples"))
-    session.run("pytest", "-m", "not slow", *session.posargs, env=QUIET)
+    session.run(*PYTEST, "-m", "not slow", *session.posargs, env=ONE_THREAD)
 
 
 @nox.session(python=PYTHONS)
 def tests_newest(session: nox.Session) -> None:
-    """The fast tests on each supported Python that this machine has."""
+    """The tests but the slow ones on each supported Python that this machine has."""
     session.install("--upgrade", "-e", ".", *group("test", "examples"))
-    session.run("pytest", "-m", "not slow", *session.posargs, env=QUIET)
+    session.run(*PYTEST, "-m", "not slow", *session.posargs, env=ONE_THREAD)
 
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """The fast tests on the built wheel, away from the source tree."""
+    """The tests but the slow ones on the built wheel, away from the source tree."""
     away = Path(session.create_tmp())
     shutil.rmtree(away / "dist", ignore_errors=True)
     shutil.rmtree(away / "tests", ignore_errors=True)
@@ -68,7 +78,7 @@ def wheel(session: nox.Session) -> None:
     shutil.copytree(ROOT / "tests", away / "tests")
     config = ("--rootdir", str(away), "-c", str(ROOT / "pyproject.toml"))
     with session.chdir(away):
-        session.run("pytest", *config, "-m", "not slow", *session.posargs, "tests", env=QUIET)
+        session.run(*PYTEST, *config, "-m", "not slow", *session.posargs, "tests", env=ONE_THREAD)
 
 
 @nox.session

@@ -14,9 +14,12 @@ from plain_process import PlainProcess
 from topwork._applications import APPLICATIONS
 from topwork._graph import expected_range, head_start, split
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
+pytestmark = [
+    pytest.mark.thorough,
+    pytest.mark.filterwarnings(
+        "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+    ),
+]
 
 FAMILIES = [
     "convnext_tiny",

@@ -101,6 +101,7 @@ def test_the_model_is_left_exactly_as_it_was(compared: dict[str, Any]) -> None:
     model.train_on_batch(*TRAIN)  # its optimizer still knows its variables
 
 
+@pytest.mark.thorough
 def test_accuracies_are_those_of_fine_tune_and_fit() -> None:
     model = with_head()
     model.get_layer("head_output").kernel.assign(-model.get_layer("head_output").kernel)
@@ -144,6 +145,7 @@ def test_a_backbone_is_copied_with_its_preprocessing() -> None:
     assert not {id(variable) for variable in copy.variables} & {id(each) for each in model.variables}
 
 
+@pytest.mark.thorough
 def test_what_is_frozen_is_computed_once_and_kept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,8 +27,6 @@ from topwork._features._reading import Batch, Source
 from topwork._features._rows import RowBuffer, RowLayout, available_memory
 from topwork._features._table import Keeping, Table, compute_table, digests
 
-pytestmark = pytest.mark.slow  # until they were seen to pass on a quiet machine
-
 
 def frozen(layer: keras.Layer) -> keras.Layer:
     layer.trainable = False

@@ -24,8 +24,6 @@ from topwork._features._frozen import FrozenPart
 from topwork._features._shards import SUFFIX
 from topwork._features._store import open_store
 
-pytestmark = pytest.mark.slow  # until they were seen to pass on a quiet machine
-
 N_IMAGES, SIZE = 60, 6
 IMAGES = np.random.default_rng(0).uniform(0, 255, (N_IMAGES, SIZE, SIZE, 3)).astype("float32")
 CLASSES = np.arange(N_IMAGES) % 3

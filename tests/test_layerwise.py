@@ -92,6 +92,7 @@ np.savez(sys.argv[3], *model.get_weights())
 """
 
 
+@pytest.mark.thorough
 @needs_multi_optimizer
 def test_a_saved_model_goes_on_training_without_topwork(model, tmp_path):
     tw.fine_tune(model, 1, learning_rate=0.01, optimizer="adam", layer_decay=0.5)

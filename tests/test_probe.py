@@ -25,6 +25,7 @@ def probabilities(scores: Any) -> Any:
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("n_images", "n_features"), [(120, 300), (300, 40)])
 @pytest.mark.parametrize("n_classes", [2, 4])
 @pytest.mark.parametrize("strength", [1.0, 0.03])
@@ -42,6 +43,7 @@ def test_it_is_the_logistic_regression_of_scikit_learn(
     np.testing.assert_allclose(probabilities(probe.scores(features)), expected, atol=2e-3)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("n_images", "n_features", "n_classes"), [(300, 500, 2), (600, 60, 5)])
 def test_its_strength_is_as_good_as_that_of_scikit_learn(
     n_images: int, n_features: int, n_classes: int

@@ -10,9 +10,12 @@ import pytest
 import topwork as tw
 from plain_process import run_without_topwork
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
+pytestmark = [
+    pytest.mark.thorough,
+    pytest.mark.filterwarnings(
+        "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+    ),
+]
 
 RAW = np.random.default_rng(0).uniform(0, 255, (3, 75, 75, 3)).astype("float32")
 Y = np.array([0, 1, 2])

@@ -21,6 +21,8 @@ from topwork._features import _collection
 from topwork._features._shards import rows_in
 from topwork._features._store import open_store
 
+pytestmark = pytest.mark.thorough
+
 PREFIX = "c0ffee" * 6
 ROW_BYTES = 4096
 SHARD_ROWS = 64
