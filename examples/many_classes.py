@@ -53,9 +53,7 @@ def main() -> None:
     boundary = args.unfreeze_from
     tw.fine_tune(model, int(boundary) if boundary and boundary.isdigit() else boundary)
     guard = tw.callbacks.KeepBest(baseline=head)  # fine-tuning must do no harm
-    tuned = tw.fit(
-        model, train, validation_data=validation, epochs=args.tune_epochs, callbacks=[guard]
-    )
+    tuned = tw.fit(model, train, validation_data=validation, epochs=args.tune_epochs, callbacks=[guard])
 
     args.output.mkdir(parents=True, exist_ok=True)
     plot = tw.interpret.plot_history(head, tuned, labels=["head", "fine-tuning"])

@@ -53,6 +53,7 @@ def test_dir_lists_the_public_names() -> None:
     [
         "import topwork",
         "import topwork; dir(topwork); topwork.__version__",
+        "import topwork; topwork.list_backbones()",
     ],
 )
 def test_nothing_heavy_is_imported_before_it_is_needed(statement: str) -> None:

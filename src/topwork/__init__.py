@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from topwork import callbacks as callbacks
     from topwork import data as data
     from topwork import interpret as interpret
+    from topwork._applications import list_backbones as list_backbones
     from topwork._backbones import cut_points as cut_points
-    from topwork._backbones import list_backbones as list_backbones
     from topwork._backbones import load_backbone as load_backbone
     from topwork._boundaries import compare_boundaries as compare_boundaries
     from topwork._cuts import compare_cuts as compare_cuts
@@ -38,7 +38,7 @@ _DEFINED_IN = {
     "fine_tune": "_freezing",
     "fit": "_training",
     "freeze": "_freezing",
-    "list_backbones": "_backbones",
+    "list_backbones": "_applications",
     "load_backbone": "_backbones",
     "open_store": "_features._store",
     "precompute": "_training",

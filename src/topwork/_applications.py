@@ -118,3 +118,14 @@ APPLICATIONS = {
     "vgg19": Application("VGG19", "vgg19", 224, boundary="block5_conv1"),
     "xception": Application("Xception", "xception", 299, boundary="block13_sepconv1"),
 }
+
+
+def list_backbones() -> list[str]:
+    """The networks that `load_backbone` knows, as it names them.
+
+    Example:
+        >>> import topwork as tw
+        >>> "inception_v3" in tw.list_backbones()
+        True
+    """
+    return sorted(APPLICATIONS)

@@ -28,17 +28,6 @@ _CHOSEN_BY_TOPWORK = {
 }
 
 
-def list_backbones() -> list[str]:
-    """The networks that `load_backbone` knows, as it names them.
-
-    Example:
-        >>> import topwork as tw
-        >>> "inception_v3" in tw.list_backbones()
-        True
-    """
-    return sorted(APPLICATIONS)
-
-
 def load_backbone(
     name: str,
     cut_layer: str | None = None,
