@@ -39,7 +39,7 @@ def kernels(model: keras.Model) -> dict[str, Any]:
     return {layer.name: np.array(layer.weights[0]) for layer in model.layers if layer.weights}
 
 
-def test_each_phase_trains_one_block_more_and_all_join_in_one_plot(backbone: keras.Model, data: Any) -> None:
+def test_each_phase_trains_one_block_more(backbone: keras.Model, data: Any) -> None:
     model = tw.add_head(n_classes=2, hidden_units=None)(backbone)
     options = {"validation_data": data, "batch_size": 8, "verbose": 0}
     histories = [tw.fit(model, *data, epochs=2, **options)]

@@ -183,7 +183,7 @@ def test_scaled_pixels_are_noticed() -> None:
     inputs = keras.Input((2, 2, 3))
     x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 127.5, offset=-1)(inputs))
     model = keras.Model(inputs, keras.layers.Dense(3, "softmax")(x))
-    with pytest.warns(UserWarning, match=r"report\(\) received pixels from 0.5 to 0.5") as caught:
+    with pytest.warns(UserWarning, match=r"report\(\): the data has pixels from 0.5 to 0.5") as caught:
         report(model, (np.full((40, 2, 2, 3), 0.5, "float32"), np.zeros(40)), NAMES)
     assert len(caught) == 1
 

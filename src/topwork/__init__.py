@@ -66,14 +66,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name in _MODULES:
-        return importlib.import_module(f"topwork.{name}")
-    if name in _DEFINED_IN:
-        value = getattr(importlib.import_module(f"topwork.{_DEFINED_IN[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'topwork' has no attribute {name!r}")
+if not TYPE_CHECKING:  # to a type checker, a name that is not imported above is a mistake
+
+    def __getattr__(name: str) -> object:
+        if name in _MODULES:
+            return importlib.import_module(f"topwork.{name}")
+        if name in _DEFINED_IN:
+            value = getattr(importlib.import_module(f"topwork.{_DEFINED_IN[name]}"), name)
+            globals()[name] = value
+            return value
+        raise AttributeError(f"module 'topwork' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
+from topwork._figures import new_figure
+
 
 class Row(Protocol):
     """What all comparisons know of each of the things that they compare."""
@@ -184,16 +186,8 @@ def _html_row(tag: str, cells: list[str], numeric: list[bool], *, is_best: bool 
 
 
 def _new_axes(labels: list[str]) -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "plot() draws with Matplotlib, which is not installed. Install it, "
-            'pip install "topwork[plots]", or print the comparison: it is a table.'
-        ) from error
-    # Not through pyplot, which would keep the figure and show it a second time in a notebook.
     size = (4.9 + 0.08 * max(map(len, labels)), 1.3 + 0.28 * len(labels))
-    return Figure(figsize=size, layout="constrained", dpi=150).subplots()
+    return new_figure("plot()", figsize=size).subplots()
 
 
 def _draw(axes: Any, place: int, row: Row, colour: str, *, is_best: bool) -> None:

@@ -31,7 +31,7 @@ class Guard:
             self._check_finite(name, array)
         # A black image tells nothing: the first batch with anything else in it decides.
         if self._range is not None and inputs[0].any():
-            self._check_range(inputs[0])
+            warn_of_scaled_pixels(inputs[0], self._range, f"fit: {self._data_name}")
             self._range = None
         if self._expects_labels is not None:
             check_labels(y, *self._expects_labels, self._data_name, self._n_seen, ignored=self._ignored)
@@ -54,14 +54,24 @@ class Guard:
             "example, and leave such images out."
         )
 
-    def _check_range(self, images: Any) -> None:
-        low, high = float(images.min()), float(images.max())
-        if high <= _LARGEST_SCALED_PIXEL:
-            warn(
-                f"fit: {self._data_name} has pixels from {low:.3g} to {high:.3g}, and the model "
-                "expects raw pixels from 0 to 255: its preprocessing is part of it. Leave out your own "
-                "scaling, such as Rescaling(1 / 255).",
-            )
+
+def warn_of_scaled_pixels(pixels: Any, expected: tuple[float, float] | None, subject: str) -> None:
+    """Warn if `pixels` were scaled to 0-1 or -1 to 1, and the `expected` range is 0 to 255.
+
+    Args:
+        pixels: Of an image or of a batch.
+        expected: The range that the model expects; None if that is not known.
+        subject: The public function and what has the pixels: ``"predict: the image"``.
+    """
+    if expected is None or not pixels.any():  # a black image tells nothing
+        return
+    low, high = float(pixels.min()), float(pixels.max())
+    if high <= _LARGEST_SCALED_PIXEL:
+        warn(
+            f"{subject} has pixels from {low:.3g} to {high:.3g}, and the model expects raw pixels from "
+            "0 to 255: its preprocessing is part of it. Leave out your own scaling, such as "
+            "Rescaling(1 / 255)."
+        )
 
 
 def label_kind(model: keras.Model) -> tuple[str, int] | None:

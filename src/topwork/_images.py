@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from topwork._errors import closest, warn
+from topwork._errors import closest
 from topwork._graph import expected_range
+from topwork._guards import warn_of_scaled_pixels
 from topwork._outputs import N_IMAGENET_CLASSES
 
 Pixels = npt.NDArray[Any]
-# A black photograph has small pixels too; 1 and a little is what scaling to 0-1 leaves at most.
-_LARGEST_SCALED_PIXEL = 1.5
 # ImageNet's networks are tested on the middle 7/8 of a photograph (224 of 256 pixels).
 _IMAGENET_CROP = 0.875
 
@@ -88,18 +87,8 @@ class ImageReader:
                 f"{self.channels}). Received: {described(image)}. Batches of images are arrays of 4 "
                 "dimensions."
             )
-        warn_of_scaled_pixels(pixels, self._range, self._caller)
+        warn_of_scaled_pixels(pixels, self._range, f"{self._caller}: the image")
         return pixels.astype("float32")
-
-
-def warn_of_scaled_pixels(pixels: Pixels, expected: tuple[float, float] | None, caller: str) -> None:
-    """Warn if `pixels` were scaled to 0-1 or -1 to 1 and the `expected` range is 0 to 255."""
-    low, high = float(pixels.min()), float(pixels.max())
-    if expected is not None and pixels.dtype.kind == "f" and high <= _LARGEST_SCALED_PIXEL:
-        warn(
-            f"{caller} received pixels from {low:.3g} to {high:.3g}, and the model expects raw pixels "
-            "from 0 to 255: its preprocessing is part of it. Leave out your own scaling, such as / 255."
-        )
 
 
 def cropped(pixels: Pixels, height: int, width: int, crop: float = 1.0) -> Pixels:

@@ -38,7 +38,7 @@ class LabelledData:
         randomness = randomness_in(self.value)
         if randomness is not None:
             warn(
-                f"compare_cuts: the {self.name} is augmented at random: it has {randomness}. Each image "
+                f"{self.caller}: the {self.name} is augmented at random: it has {randomness}. Each image "
                 "is used once, as it happens to come, and not found again in a cache_dir. Pass the "
                 "images as they are."
             )

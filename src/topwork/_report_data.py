@@ -11,7 +11,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from topwork._graph import expected_range
-from topwork._images import described, warn_of_scaled_pixels
+from topwork._guards import warn_of_scaled_pixels
+from topwork._images import described
 
 _BATCH_SIZE = 32
 Array = npt.NDArray[Any]
@@ -24,7 +25,7 @@ def labelled_batches(model: Any, data: Any) -> Iterator[tuple[Array, Array]]:
         images, labels = _images_and_labels(batch)
         _check_batched(images, model)
         if expected is not None:
-            warn_of_scaled_pixels(images, expected, "report()")
+            warn_of_scaled_pixels(images, expected, "report(): the data")
             expected = None
         yield images, labels
 
