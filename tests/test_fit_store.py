@@ -125,6 +125,27 @@ def test_a_saved_model_finds_what_there_is(tmp_path: Path, computed: Counter) ->
     assert computed.since() == N_IMAGES
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_a_store_holds_features_in_their_own_precision(
+    policy: str, tmp_path: Path, computed: Counter
+) -> None:
+    fit(make_model(), tmp_path)
+    keras.config.set_dtype_policy(policy)
+    try:
+        models = [make_model() for _ in range(2)]
+    finally:
+        keras.config.set_dtype_policy("float32")
+    models[1].set_weights(models[0].get_weights())
+    computed.since()
+    for model, n_computed in zip(models, (N_IMAGES, 0), strict=True):
+        fit(model, tmp_path, epochs=2, shuffle=False)
+        assert computed.since() == n_computed
+    for a, b in zip(models[0].get_weights(), models[1].get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    half, single = sorted(each.row_bytes for each in open_store(tmp_path).info().collections)
+    assert (half, single) == (6 * 2, 6 * 4)
+
+
 def pooled_otherwise() -> keras.Model:
     model = make_model()
     return tw.add_head(n_classes=3, pooling="max")(keras.Model(model.input, model.layers[-4].output))
