@@ -69,6 +69,10 @@ def names_of_classes(class_names: Sequence[str] | None, n: int, caller: str) -> 
 
 
 def imagenet_names() -> tuple[str, ...]:
-    """Short English names of the 1000 classes of ILSVRC 2012, in the order of the outputs."""
+    """Short English names of the 1000 classes, in the order of the outputs.
+
+    The classes are synsets of WordNet, chosen for ILSVRC 2012
+    (https://image-net.org/challenges/LSVRC/2012/).
+    """
     text = resources.files("topwork").joinpath("_imagenet_names.txt").read_text("utf-8")
     return tuple(text.splitlines())
