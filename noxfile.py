@@ -91,9 +91,19 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typing(session: nox.Session) -> None:
-    """Types, with mypy --strict."""
+    """Types of the source, and of what a user writes with the built wheel: mypy --strict, pyright."""
     session.install(*group("typing"), "numpy", "typing-extensions")
     session.run("mypy", *session.posargs)
+    away = Path(session.create_tmp())
+    shutil.rmtree(away / "dist", ignore_errors=True)
+    session.run("python", "-m", "build", "--wheel", "--outdir", str(away / "dist"))
+    (built,) = (away / "dist").glob("*.whl")
+    session.install("--force-reinstall", "--no-deps", str(built))  # checkers need Keras, not TensorFlow
+    shutil.copytree(ROOT / "tests" / "typing", away / "user", dirs_exist_ok=True)
+    with session.chdir(away / "user"):
+        untyped = ("--config-file=", "--disable-error-code=import-untyped")  # Keras ships no types
+        session.run("mypy", "--strict", *untyped, "downstream.py")
+        session.run("pyright")  # as pyrightconfig.json there says
 
 
 @nox.session
@@ -110,6 +120,13 @@ def quickstart(session: nox.Session) -> None:
     """The README's quickstart: a network pretrained on printed letters, grafted to read digits."""
     session.install(".", *group("examples"))
     session.run("python", "examples/quickstart.py", *session.posargs, env=QUIET)
+
+
+@nox.session
+def export(session: nox.Session) -> None:
+    """Every way out of docs/export.md, on real photographs where there are some."""
+    session.install("-e", ".", *group("test", "export"))
+    session.run("pytest", "tests/test_export.py", *session.posargs, env=QUIET)
 
 
 @nox.session
