@@ -71,7 +71,7 @@ def features(extractor: keras.Model, data: Any) -> tuple[Any, Any]:
             labels.append(y)
             yield (x,)
 
-    x = extractor.predict(images(), verbose=0)
+    x = extractor.predict(images(), steps=len(data), verbose=0)
     return x, np.concatenate(labels)
 
 
