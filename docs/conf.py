@@ -1,8 +1,11 @@
 """How the documentation is built."""
 
-import importlib.util
+import os
 
 import topwork
+
+# The tutorial is run by a kernel of its own: TensorFlow's remarks are not part of it.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 project = "topwork"
 author = "The topwork developers"
@@ -10,7 +13,7 @@ copyright = author
 version = release = topwork.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",  # with it comes myst_parser
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
@@ -22,13 +25,15 @@ html_title = "topwork"
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
+# Run whenever the documentation is built; a cell that fails, fails the build.
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+nb_output_stderr = "remove"
+
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
-# The pages need the docstrings, not 2 GB of TensorFlow.
-autodoc_mock_imports = [
-    name for name in ("tensorflow", "keras", "h5py") if importlib.util.find_spec(name) is None
-]
 python_use_unqualified_type_names = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
