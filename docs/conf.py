@@ -28,7 +28,7 @@ myst_heading_anchors = 3
 # Run whenever the documentation is built; a cell that fails, fails the build.
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
-nb_execution_timeout = 600
+nb_execution_timeout = 1800  # seconds, of a cell
 nb_output_stderr = "remove"
 
 autodoc_member_order = "bysource"
