@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 OLDEST = ["tensorflow==2.18.0", "keras==3.10.0", "numpy==1.26.4", "matplotlib==3.8.4"]
+OLDEST += ["pyparsing<3.2"]  # newer ones warn of what matplotlib 3.8 calls
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2"}
 # Several processes of one thread each: the tests' networks are too small for more threads to help.
 PYTEST = ("pytest", "-n", "auto", "--maxprocesses", "8", "--dist", "worksteal")
