@@ -24,6 +24,7 @@ from keras import layers
 
 import topwork as tw
 from topwork import _computing
+from topwork._features._rows import RowBuffer
 
 N_IMAGES, SIZE = 20, 6
 IMAGES = np.random.default_rng(0).uniform(0, 255, (N_IMAGES, SIZE, SIZE, 3)).astype("float32")
@@ -643,6 +644,29 @@ def test_auto_takes_a_file_for_what_does_not_fit(
     monkeypatch.setattr(_computing, "available_memory", lambda: available)
     tw.fit(make_model(), IMAGES, CLASSES, validation_data=HELD_OUT, verbose=1)
     assert place in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("known", "most"), [(True, 0), (False, 4)])
+def test_what_will_not_fit_is_not_gathered_in_memory_first(
+    known: bool, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Half of 640 bytes holds 20 rows, and 30 are to come; unknown data may have a fifth of that.
+    monkeypatch.setattr(_computing, "available_memory", lambda: 640)
+    images, labels = np.tile(IMAGES, (2, 1, 1, 1))[:30], np.tile(CLASSES, 2)[:30]
+    data = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
+    if not known:
+        data = data.filter(lambda *_: True)
+    in_memory = 0
+
+    def counting(buffer: RowBuffer, rows: Any) -> None:
+        nonlocal in_memory
+        in_memory += len(rows)
+        fill_blocks(buffer, rows)
+
+    fill_blocks = RowBuffer._fill_blocks
+    monkeypatch.setattr(RowBuffer, "_fill_blocks", counting)
+    tw.fit(make_model(), data, verbose=0)
+    assert in_memory <= most
 
 
 def open_temporaries() -> list[str]:

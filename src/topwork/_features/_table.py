@@ -23,6 +23,8 @@ from topwork._features._store import Store
 
 # How many rows are computed before looking again for what other processes completed meanwhile.
 _REFRESH_ROWS = 512
+# Of data of unknown length less is kept in memory before a file takes it: it may all have to move.
+_SHARE_OF_UNKNOWN = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +156,7 @@ def compute_table(
     """
     reader = _Reader(source, check, augment, views)
     sink = (
-        _Kept(frozen, keeping)
+        _Kept(frozen, keeping, source.n_batches, views)
         if keeping.collection is None
         else _Stored(frozen, keeping, source.n_batches, views)
     )
@@ -212,8 +214,12 @@ class _Reader:
 class _Kept:
     """Rows in memory or a temporary file, for this run."""
 
-    def __init__(self, frozen: FrozenPart, keeping: Keeping) -> None:
-        self._buffer = RowBuffer(frozen.layout.row_bytes, keeping.memory_limit)
+    def __init__(self, frozen: FrozenPart, keeping: Keeping, n_batches: int | None, views: int) -> None:
+        self._row_bytes = frozen.layout.row_bytes
+        self._n_batches, self._views = n_batches, views
+        share = 1.0 if n_batches is not None else _SHARE_OF_UNKNOWN
+        self._memory_limit = share * keeping.memory_limit
+        self._buffer = RowBuffer(self._row_bytes, self._memory_limit)
         self._tags: list[Any] = [np.empty(0, np.int64)]
 
     def __enter__(self) -> _Kept:
@@ -227,7 +233,13 @@ class _Kept:
         return len(self._buffer)
 
     def missing(self, images: Iterator[tuple[list[Any], Any]]) -> Iterator[tuple[list[Any], Any]]:
-        return images
+        """All images. What will not fit into memory goes to the file from the first row on."""
+        for i, (inputs, tags) in enumerate(images):
+            if i == 0:
+                at_least = _rows_at_least(self._n_batches, len(inputs[0]), self._views)
+                if at_least * self._row_bytes > self._memory_limit:
+                    self._buffer = RowBuffer(self._row_bytes, 0)
+            yield inputs, tags
 
     def add(self, rows: Bytes, tags: Any) -> None:
         self._buffer.append(rows)
@@ -284,8 +296,8 @@ class _Stored:
 
     def _check_space(self, batch_length: int) -> None:
         """Raise before anything is computed if the disk cannot hold what is to come."""
-        if self._keeping.store is not None and self._n_batches is not None:
-            at_least = ((self._n_batches - 1) * batch_length + 1) * self._views
+        if self._keeping.store is not None:
+            at_least = _rows_at_least(self._n_batches, batch_length, self._views)
             self._keeping.store.check_space((at_least - self._keeping.n_stored) * self._row_bytes)
 
     def finish(self) -> tuple[Callable[[Locations], Bytes], str]:
@@ -300,6 +312,11 @@ class _Stored:
             buffer.append(self._collection.read(part))
         places = np.searchsorted(ordered, locations)
         return lambda tags: buffer.read(places[tags]), place
+
+
+def _rows_at_least(n_batches: int | None, batch_length: int, views: int) -> int:
+    """How many rows are to come, judged by the first batch; 0 where there is no telling."""
+    return 0 if n_batches is None else ((n_batches - 1) * batch_length + 1) * views
 
 
 def _rows_by_tag(buffer: RowBuffer, tags: Any) -> Callable[[Locations], Bytes]:
