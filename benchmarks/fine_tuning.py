@@ -26,6 +26,7 @@ PLAIN, GUARDED = "plain", "plain, with `KeepBest`"
 def main() -> None:
     arguments = parse()
     train, validation = map(in_memory, _photographs.load(arguments))
+    train = tuple(part[: arguments.images] for part in train)
     accuracies: dict[str, dict[str, list[float]]] = {}
     for seed in range(arguments.seeds):
         for way, rate, accuracy in one_seed(arguments, train, validation, seed):
@@ -37,11 +38,12 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = _photographs.parser(__doc__)
     add = parser.add_argument
-    add("--boundaries", nargs="+", default=["conv_dw_12", "conv_dw_10", "conv_dw_8"])
+    add("--boundaries", nargs="+", default=["conv_dw_12", "conv_dw_10"])
     add("--learning-rates", type=float, nargs="+", default=[1e-4, 1e-2])
     add("--layer-decay", type=float, default=0.5)
     add("--head-epochs", type=int, default=10)
-    add("--epochs", type=int, default=6, help="of fine-tuning, a multiple of the boundaries")
+    add("--images", type=int, default=1000, help="to train on")
+    add("--epochs", type=int, default=4, help="of fine-tuning, a multiple of the boundaries")
     add("--seeds", type=int, default=3)
     parser.set_defaults(backbone="mobilenet", cut_layer="conv_pw_12_relu", image_size=128)
     return parser.parse_args()
