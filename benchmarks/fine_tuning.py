@@ -41,7 +41,7 @@ def parse() -> argparse.Namespace:
     add("--boundaries", nargs="+", default=["conv_dw_12", "conv_dw_10"])
     add("--learning-rates", type=float, nargs="+", default=[1e-4, 1e-2])
     add("--layer-decay", type=float, default=0.5)
-    add("--head-epochs", type=int, default=10)
+    add("--head-epochs", type=int, default=30)
     add("--images", type=int, default=1000, help="to train on")
     add("--epochs", type=int, default=4, help="of fine-tuning, a multiple of the boundaries")
     add("--seeds", type=int, default=3)
