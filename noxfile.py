@@ -23,7 +23,7 @@ OLDEST += ["pyparsing<3.2"]  # newer ones warn of what matplotlib 3.8 calls
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2"}
 # Several processes of one thread each: the tests' networks are too small for more threads to help.
 PYTEST = ("pytest", "-n", "auto", "--maxprocesses", "8", "--dist", "worksteal")
-ONE_THREAD = QUIET | {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+ONE_THREAD = QUIET | {"TF_NUM_INTRAOP_THREADS": "1"}
 
 
 def group(*names: str) -> tuple[str, ...]:
