@@ -32,7 +32,6 @@ def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """InceptionV3 without its top, of random weights, in the layout of the official file."""
     file = tmp_path_factory.mktemp("weights") / "inception_v3_notop.h5"
     network = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(SIZE, SIZE, 3))
-    network.save_weights(file.with_suffix(".weights.h5"))
     network.save(file)
     return file
 
