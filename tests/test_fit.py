@@ -149,6 +149,20 @@ def test_a_batch_size_batches_a_dataset_anew() -> None:
     assert [len(numbers) for numbers, _ in seen.batches] == [15, 5]
 
 
+@pytest.mark.parametrize(("as_dataset", "lengths"), [(False, [6, 6, 6, 2]), (True, [15, 5])])
+@pytest.mark.parametrize("cache", ["auto", False])
+def test_a_batch_size_holds_for_validation_arrays_and_not_for_a_dataset(
+    as_dataset: bool, lengths: list[int], cache: str | bool
+) -> None:
+    seen = Seen()
+    held_out: Any = (GREY, NUMBERS)
+    if as_dataset:
+        held_out = tf.data.Dataset.from_tensor_slices(held_out).batch(15)
+    model = averaging_model(seen)
+    tw.fit(model, GREY, NUMBERS, validation_data=held_out, batch_size=6, cache=cache, verbose=0)
+    assert [len(numbers) for numbers, _ in seen.batches] == [6, 6, 6, 2, *lengths]
+
+
 # Augmentation
 
 

@@ -57,7 +57,8 @@ def fit(
         y: Labels, if `x` is arrays.
         validation_data: (images, labels[, weights]) or a data set; never augmented.
         epochs: The epoch to end with, as in `model.fit`.
-        batch_size: Images in a training step. None: 32 for arrays, the data set's own else.
+        batch_size: Images in a training step; in one of validation too, if that is on arrays. None:
+            32 for arrays, the data set's own else.
         augment: A Keras model or layer, called with `training=True`, or any callable from a batch of
             images to a batch of the same shape. `data.augmentation()` is one.
         views: How many augmented copies of each image are computed; every epoch draws one of them
@@ -104,10 +105,12 @@ def fit(
     warn_of_one_view(augment, views)
     computation = Computation(model, FrozenPart(halves.prefix), place, verbose)
     tables = [computation.table(train, "training data", augment, views)]
+    batch_sizes = [batch_size]
     if validation is not None:
         tables.append(computation.table(validation, "validation data"))
+        batch_sizes.append(batch_size if validation.is_in_memory else None)
     computation.say(tables)
-    return _train_tail(model, halves.tail, tables, schedule)
+    return _train_tail(model, halves.tail, tables, batch_sizes, schedule)
 
 
 def precompute(
@@ -314,14 +317,20 @@ def _fit_plainly(
 
 
 def _train_tail(
-    model: keras.Model, tail: keras.Model, tables: list[Table], schedule: _Schedule
+    model: keras.Model,
+    tail: keras.Model,
+    tables: list[Table],
+    batch_sizes: list[int | None],
+    schedule: _Schedule,
 ) -> keras.callbacks.History:
     build_optimizer(model)
     with model.distribute_strategy.scope():
         # The optimizer scales the loss already, if the model's precision asks for it.
         tail.compile(optimizer=model.optimizer, auto_scale_loss=False, **compile_arguments(model))
-    train = tables[0].dataset(schedule.batch_size, shuffle=schedule.shuffle)
-    validation = [table.dataset(schedule.batch_size, shuffle=False) for table in tables[1:]]
+    train, *validation = (
+        table.dataset(batch_size, shuffle=schedule.shuffle and table is tables[0])
+        for table, batch_size in zip(tables, batch_sizes, strict=True)
+    )
     callbacks = keras.callbacks.CallbackList(
         [*_listed(schedule.callbacks), _Follow(tail)],
         add_history=True,
