@@ -154,8 +154,9 @@ class _Fits:
 
     def _losses(self, weights: Array) -> tuple[Array, Array]:
         """The log loss of each image in each fit, and the probabilities of its classes."""
-        product = tf.matmul(weights.reshape(-1, weights.shape[-1]), self._rows, transpose_b=True)
-        logits = product.numpy().reshape(*self.shape[:2], -1)
+        # In this order it takes less than half the time of weights times transposed rows.
+        product = tf.matmul(self._rows, weights.reshape(-1, weights.shape[-1]), transpose_b=True)
+        logits = product.numpy().T.reshape(*self.shape[:2], -1)
         logits -= logits.max(axis=0)
         exponentials = np.exp(logits)
         sums = exponentials.sum(axis=0)
