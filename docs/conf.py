@@ -29,6 +29,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 1800  # seconds, of a cell
+nb_merge_streams = True
 nb_output_stderr = "remove"
 
 autodoc_member_order = "bysource"

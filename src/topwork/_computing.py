@@ -15,7 +15,7 @@ import keras
 from topwork._augmenting import Augment, on_arrays
 from topwork._features._fingerprint import fingerprint
 from topwork._features._frozen import FrozenPart
-from topwork._features._inventory import _readable as readable
+from topwork._features._inventory import readable
 from topwork._features._reading import Source
 from topwork._features._rows import MEMORY_FRACTION, available_memory
 from topwork._features._store import Store, open_store

@@ -39,7 +39,7 @@ class CollectionInfo:
         about = ", ".join(f"{name}={value}" for name, value in self.about.items())
         return (
             f"{self.fingerprint[:12]}  {self.rows:,} rows of {self.row_bytes:,} bytes, "
-            f"{_readable(self.bytes)}, last used {used:%Y-%m-%d %H:%M}  {about}".rstrip()
+            f"{readable(self.bytes)}, last used {used:%Y-%m-%d %H:%M}  {about}".rstrip()
         )
 
 
@@ -62,7 +62,7 @@ class StoreInfo:
 
     def __str__(self) -> str:
         count = len(self.collections)
-        heading = f"{self.directory}: {count} collections, {_readable(self.bytes)}"
+        heading = f"{self.directory}: {count} collections, {readable(self.bytes)}"
         return "\n".join([heading, *(f"  {each}" for each in self.collections)])
 
 
@@ -95,7 +95,7 @@ def inspect(folder: Path) -> CollectionInfo:
     )
 
 
-def _readable(count: float) -> str:
+def readable(count: float) -> str:
     """A number of bytes in the unit that suits it."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000:
