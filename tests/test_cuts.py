@@ -335,8 +335,8 @@ def test_text() -> None:
         "",
         "backbone  cut layer  accuracy  ± s.e.  features  parameters  multiply-adds   cost",
         "─" * 81,
-        "net       early       80.00 %  4.00 %        64       1,000            1 M   10 %",
-        "net       middle      88.00 %  3.25 %        64       5,000            5 M   50 %  <- best",
+        "net       early       80.00 %  4.00 %        64       1,000         1.00 M   10 %",
+        "net       middle      88.00 %  3.25 %        64       5,000         5.00 M   50 %  <- best",
         "net       late        90.00 %  3.00 %        64      10,000           10 M  100 %",
         "",
         "Best: middle, the cheapest within one standard error (3.00 %) of the top, late.",
@@ -364,7 +364,7 @@ def test_plot(tmp_path: Path) -> None:
     axes = figure.axes[0]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a", "b"]
     assert [tick.get_text() for tick in figure.axes[1].get_yticklabels()] == [
-        "1 M, 10 %",
+        "1.00 M, 10 %",
         "10 M, 100 %",
     ]
     assert "validation accuracy (%)" in axes.get_xlabel()

@@ -179,7 +179,7 @@ def _html_row(tag: str, cells: list[str], numeric: list[bool], *, is_best: bool 
     style = ' style="font-weight: bold; background: rgba(70, 130, 200, 0.16)"' if is_best else ""
     sides = ["right" if right else "left" for right in numeric]
     texts = [
-        f'<{tag} style="text-align: {side}">{html.escape(cell)}</{tag}>'
+        f'<{tag} style="text-align: {side}; padding: 0.1em 0.6em">{html.escape(cell)}</{tag}>'
         for cell, side in zip(cells, sides, strict=True)
     ]
     return f"<tr{style}>{''.join(texts)}</tr>"

@@ -62,7 +62,7 @@ class CutRow:
 
     @property
     def note(self) -> str:
-        return f"{self.multiply_adds / 1e6:,.0f} M, {100 * self.cost_share:.0f} %"
+        return f"{_millions(self.multiply_adds)}, {100 * self.cost_share:.0f} %"
 
     def cells(self) -> dict[str, str]:
         return {
@@ -71,9 +71,13 @@ class CutRow:
             **accuracy_cells(self.accuracy, self.standard_error),
             "features": f"{self.n_features:,}",
             "parameters": f"{self.parameters:,}",
-            "multiply-adds": f"{self.multiply_adds / 1e6:,.0f} M",
+            "multiply-adds": _millions(self.multiply_adds),
             "cost": f"{100 * self.cost_share:.0f} %",
         }
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:,.{0 if count >= 1e7 else 2}f} M"
 
 
 def compare_cuts(
