@@ -68,7 +68,7 @@ def tests_newest(session: nox.Session) -> None:
 @nox.session
 def wheel(session: nox.Session) -> None:
     """The tests but the slow ones on the built wheel, away from the source tree."""
-    away = Path(session.create_tmp())
+    away = Path(session.create_tmp()).resolve()  # relative to where nox was started
     shutil.rmtree(away / "dist", ignore_errors=True)
     shutil.rmtree(away / "tests", ignore_errors=True)
     session.install("build")
