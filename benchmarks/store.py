@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 import topwork as tw
-from topwork._features._store import Store, open_store
+from topwork._store.store import Store, open_store
 
 PREFIX = "be" * 8
 BATCH = 32

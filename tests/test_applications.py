@@ -11,8 +11,10 @@ import pytest
 
 import topwork as tw
 from plain_process import PlainProcess
-from topwork._applications import APPLICATIONS
-from topwork._graph import expected_range, head_start, split
+from topwork._features.split import split
+from topwork._networks.applications import APPLICATIONS
+from topwork._networks.graph import head_start
+from topwork._networks.pixel_range import expected_range
 
 pytestmark = [
     pytest.mark.thorough,

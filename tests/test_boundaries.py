@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from topwork._backbones import load_backbone
-from topwork._boundaries import NOT_AT_ALL, _copy, _Data, compare_boundaries
-from topwork._comparison import standard_error
-from topwork._freezing import fine_tune, freeze
-from topwork._heads import add_head
-from topwork._training import fit
+from topwork._evidence.boundaries import NOT_AT_ALL, _copy, _Data, compare_boundaries
+from topwork._evidence.comparison import standard_error
+from topwork._networks.backbones import load_backbone
+from topwork._networks.freezing import fine_tune, freeze
+from topwork._networks.heads import add_head
+from topwork._training.fit import fit
 
 
 def coloured(n_images: int, seed: int) -> tuple[Any, Any]:

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from topwork._backbones import cut_points, load_backbone
-from topwork._blocks import block_ends, multiply_adds, parameters, spread, up_to
-from topwork._comparison import Comparison, standard_error
-from topwork._cuts import CutRow, compare_cuts
-from topwork._graph import steps
+from topwork._evidence.comparison import Comparison, standard_error
+from topwork._evidence.cuts import CutRow, compare_cuts
+from topwork._networks.backbones import cut_points, load_backbone
+from topwork._networks.blocks import block_ends, multiply_adds, parameters, spread, up_to
+from topwork._networks.graph import steps
 
 SIZE = 32
 
@@ -152,7 +152,7 @@ def test_rows_say_what_a_cut_gives_and_costs() -> None:
 
 def test_the_features_are_those_of_the_network_cut_there() -> None:
     """Accuracies by another way: the cut network's predictions, averaged, and the same probe."""
-    from topwork._probe import fit_probe
+    from topwork._evidence.probe import fit_probe
 
     network = small_network()
     cuts = compare_cuts(network, TRAIN, VALIDATION, verbose=0)

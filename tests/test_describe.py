@@ -3,7 +3,7 @@ from __future__ import annotations
 import keras
 import pytest
 
-from topwork._describe import describe
+from topwork._networks.describe import describe
 
 
 def small_model() -> keras.Model:

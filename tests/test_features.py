@@ -20,12 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
 
-from topwork._features import _rows
-from topwork._features._fingerprint import fingerprint
-from topwork._features._frozen import BATCH_SIZE, FrozenPart, in_full_batches
-from topwork._features._reading import Batch, Source
-from topwork._features._rows import RowBuffer, RowLayout, available_memory
-from topwork._features._table import Keeping, Table, compute_table, digests
+from topwork._data.reading import Batch, Source
+from topwork._features import rows as rows_module
+from topwork._features.fingerprint import fingerprint
+from topwork._features.frozen_part import BATCH_SIZE, FrozenPart, in_full_batches
+from topwork._features.rows import RowBuffer, RowLayout, available_memory
+from topwork._features.table import Keeping, Table, compute_table, digests
 
 
 def frozen(layer: keras.Layer) -> keras.Layer:
@@ -73,7 +73,7 @@ def rows_of(n: int, row_bytes: int, start: int = 0) -> Any:
 )
 def test_a_buffer_reads_what_was_appended(lengths: list[int], limit: int, block: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_rows, "_BLOCK_BYTES", block)
+        patch.setattr(rows_module, "_BLOCK_BYTES", block)
         buffer, total = RowBuffer(10, limit), sum(lengths)
         for i, length in enumerate(lengths):
             buffer.append(rows_of(length, 10, sum(lengths[:i])))
@@ -131,12 +131,12 @@ def test_rows_in_a_file_take_no_memory() -> None:
 
 
 def test_memory_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert 2**20 < available_memory() <= _rows._physical_memory()
-    monkeypatch.setattr(_rows, "_control_group_left", lambda: [77])
+    assert 2**20 < available_memory() <= rows_module._physical_memory()
+    monkeypatch.setattr(rows_module, "_control_group_left", lambda: [77])
     assert available_memory() == 77
-    monkeypatch.setattr(_rows, "_control_group_left", list)
-    monkeypatch.setattr(_rows, "_linux_available", lambda: None)
-    assert available_memory() == _rows._physical_memory() // 2
+    monkeypatch.setattr(rows_module, "_control_group_left", list)
+    monkeypatch.setattr(rows_module, "_linux_available", lambda: None)
+    assert available_memory() == rows_module._physical_memory() // 2
 
 
 # The frozen part, and the batches that it runs on

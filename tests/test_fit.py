@@ -24,8 +24,8 @@ import tensorflow as tf
 from keras import layers
 
 import topwork as tw
-from topwork import _computing
-from topwork._features._rows import RowBuffer
+from topwork._features import computation
+from topwork._features.rows import RowBuffer
 
 N_IMAGES, SIZE = 20, 6
 IMAGES = np.random.default_rng(0).uniform(0, 255, (N_IMAGES, SIZE, SIZE, 3)).astype("float32")
@@ -647,7 +647,7 @@ def trained(**arguments: Any) -> list[Any]:
 def test_all_caches_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = [trained(cache=kind) for kind in ("memory", "disk")]
     results += [trained(cache_dir=tmp_path / "store") for _ in range(2)]
-    monkeypatch.setattr(_computing, "available_memory", lambda: 100)
+    monkeypatch.setattr(computation, "available_memory", lambda: 100)
     results += [trained(cache="auto"), trained(cache_dir=tmp_path / "store")]
     for weights in results[1:]:
         for a, b in zip(results[0], weights, strict=True):
@@ -661,7 +661,7 @@ def test_auto_takes_a_file_for_what_does_not_fit(
     available: int, place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # 20 rows of 16 bytes, and 7: half of 400 bytes holds the second only.
-    monkeypatch.setattr(_computing, "available_memory", lambda: available)
+    monkeypatch.setattr(computation, "available_memory", lambda: available)
     tw.fit(make_model(), IMAGES, CLASSES, validation_data=HELD_OUT, verbose=1)
     assert place in capsys.readouterr().out
 
@@ -671,7 +671,7 @@ def test_what_will_not_fit_is_not_gathered_in_memory_first(
     known: bool, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Half of 640 bytes holds 20 rows, and 30 are to come; unknown data may have a fifth of that.
-    monkeypatch.setattr(_computing, "available_memory", lambda: 640)
+    monkeypatch.setattr(computation, "available_memory", lambda: 640)
     images, labels = np.tile(IMAGES, (2, 1, 1, 1))[:30], np.tile(CLASSES, 2)[:30]
     data = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
     if not known:

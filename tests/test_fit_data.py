@@ -15,9 +15,9 @@ import tensorflow as tf
 from keras import layers
 
 import topwork as tw
-from topwork._features._reading import open_source
-from topwork._guards import Guard, label_kind
-from topwork._randomness import randomness_in
+from topwork._data.checks import Guard, label_kind
+from topwork._data.randomness import randomness_in
+from topwork._data.reading import open_source
 
 N_IMAGES, SIZE = 20, 6
 IMAGES = np.random.default_rng(0).uniform(0, 255, (N_IMAGES, SIZE, SIZE, 3)).astype("float32")

@@ -19,10 +19,11 @@ import tensorflow as tf
 from keras import layers
 
 import topwork as tw
-from topwork._features import _files, _table
-from topwork._features._frozen import FrozenPart
-from topwork._features._shards import SUFFIX
-from topwork._features._store import open_store
+from topwork._features import table
+from topwork._features.frozen_part import FrozenPart
+from topwork._store import files
+from topwork._store.shards import SUFFIX
+from topwork._store.store import open_store
 
 N_IMAGES, SIZE = 60, 6
 IMAGES = np.random.default_rng(0).uniform(0, 255, (N_IMAGES, SIZE, SIZE, 3)).astype("float32")
@@ -76,7 +77,7 @@ def contents(folder: Path) -> dict[bytes, bytes]:
     """All rows of the one collection in a store, by key."""
     (info,) = open_store(folder).info().collections
     collection = open_store(folder).collection(info.fingerprint, row_bytes=info.row_bytes)
-    keys = _table.digests([IMAGES])
+    keys = table.digests([IMAGES])
     found = collection.locate(keys)
     rows = collection.read(found[found >= 0])
     return {k.tobytes(): r.tobytes() for k, r in zip(keys[found >= 0], rows, strict=True)}
@@ -294,11 +295,11 @@ def test_a_full_disk_is_said_before_anything_is_computed(
 ) -> None:
     fit(make_model(), tmp_path, IMAGES[:10], CLASSES[:10])
     computed.since()
-    usage = _files.shutil.disk_usage(tmp_path)
+    usage = files.shutil.disk_usage(tmp_path)
 
     def leaves(n_rows: int) -> None:
         free = n_rows * 6 * 4  # a row is the average of 6 channels
-        monkeypatch.setattr(_files.shutil, "disk_usage", lambda _: usage._replace(free=free))
+        monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage._replace(free=free))
 
     leaves(10)
     # Two batches, of 32 and of some: 33 images at least, of which 10 are there.
@@ -331,7 +332,7 @@ def test_a_damaged_shard_is_computed_again(tmp_path: Path, computed: Counter) ->
 def test_what_another_process_completed_meanwhile_is_not_computed_again(
     tmp_path: Path, computed: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_table, "_REFRESH_ROWS", 8)
+    monkeypatch.setattr(table, "_REFRESH_ROWS", 8)
     model = make_model()
     other = tf.data.Dataset.from_tensor_slices(IMAGES[20:]).batch(10)
 
@@ -343,7 +344,7 @@ def test_what_another_process_completed_meanwhile_is_not_computed_again(
 
     spec = tf.TensorSpec((4, SIZE, SIZE, 3), tf.float32)
     stream = tf.data.Dataset.from_generator(images, output_signature=spec)
-    monkeypatch.setattr("topwork._features._frozen.BATCH_SIZE", 8)
+    monkeypatch.setattr("topwork._features.frozen_part.BATCH_SIZE", 8)
     n_rows = tw.precompute(model, stream, cache_dir=tmp_path, verbose=0)
     assert n_rows < 40  # of 60, 40 of which the other one computed
     assert len(contents(tmp_path)) == N_IMAGES
@@ -358,8 +359,8 @@ def test_a_killed_run_is_continued(tmp_path: Path, computed: Counter) -> None:
     code = f"""
         import os, signal, sys
         sys.path.insert(0, {str(Path(__file__).parent)!r})
-        from topwork._features import _collection
-        _collection.SHARD_ROWS = 8
+        from topwork._store import collection as collection_module
+        collection_module.SHARD_ROWS = 8
         from test_fit_store import *
         rows = FrozenPart.rows
         calls = []

@@ -8,15 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topwork._graph import (
-    NotSplittable,
-    clean_cuts,
-    expected_range,
-    has_unknown_code,
-    head_start,
-    split,
-    steps,
-)
+from topwork._features.split import NotSplittable, has_unknown_code, split
+from topwork._networks.graph import clean_cuts, head_start, steps
+from topwork._networks.pixel_range import expected_range
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"

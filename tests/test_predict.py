@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from topwork._images import cropped
-from topwork._outputs import imagenet_names
-from topwork._predict import predict
+from topwork._data.images import cropped
+from topwork._interpret.predict import predict
+from topwork._networks.classifier import imagenet_names
 
 
 def brightness(units: int = 3, size: int | None = 8) -> keras.Model:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from topwork._probe import STRENGTHS, _fold_of, fit_probe, minimise
+from topwork._evidence.probe import STRENGTHS, _fold_of, fit_probe, minimise
 
 
 def task(n_images: int, n_features: int, n_classes: int, noise: float = 0.5) -> tuple[Any, Any]:

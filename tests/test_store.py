@@ -24,9 +24,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topwork._features import _collection, _files, _shards
-from topwork._features._index import KeyIndex
-from topwork._features._store import CollectionInfo, Store, open_store
+from topwork._store import collection as collection_module
+from topwork._store import files as files_module
+from topwork._store import shards as shards_module
+from topwork._store.index import KeyIndex
+from topwork._store.store import CollectionInfo, Store, open_store
 
 PREFIX = "0123456789abcdef"
 ROW_BYTES = 24
@@ -53,7 +55,7 @@ def store(tmp_path) -> Store:
 
 @pytest.fixture
 def small_shards(monkeypatch):
-    monkeypatch.setattr(_collection, "SHARD_ROWS", 4)
+    monkeypatch.setattr(collection_module, "SHARD_ROWS", 4)
 
 
 def filled(store, numbers, fingerprint=PREFIX):
@@ -120,13 +122,13 @@ def test_rows_become_visible_with_their_shard(store, small_shards):
 
 
 def test_a_shard_closes_before_it_has_too_many_bytes(store, monkeypatch):
-    monkeypatch.setattr(_collection, "SHARD_BYTES", 3 * ROW_BYTES + 1)
+    monkeypatch.setattr(collection_module, "SHARD_BYTES", 3 * ROW_BYTES + 1)
     filled(store, range(7))
     assert len(shards(store)) == 3
 
 
 def test_a_row_larger_than_a_shard_should_be(store, monkeypatch):
-    monkeypatch.setattr(_collection, "SHARD_BYTES", ROW_BYTES - 1)
+    monkeypatch.setattr(collection_module, "SHARD_BYTES", ROW_BYTES - 1)
     collection = filled(store, range(2))
     np.testing.assert_array_equal(collection.read(collection.locate(keys_of([1, 0]))), rows_of([1, 0]))
 
@@ -184,7 +186,7 @@ steps = st.one_of(
 def test_the_store_agrees_with_a_dictionary(steps, shard_rows):
     with (
         tempfile.TemporaryDirectory() as folder,
-        patch.object(_collection, "SHARD_ROWS", shard_rows),
+        patch.object(collection_module, "SHARD_ROWS", shard_rows),
         patch.object(os, "fsync"),
     ):
         store, expected = open_store(folder), set()
@@ -251,7 +253,7 @@ def test_a_million_keys_stay_in_few_runs_and_little_memory():
 
 @pytest.mark.parametrize("system", ["unix", "windows"])
 def test_threads_read_more_files_than_stay_open(store, small_shards, monkeypatch, system):
-    monkeypatch.setattr(_collection, "OPEN_FILES", 3)
+    monkeypatch.setattr(collection_module, "OPEN_FILES", 3)
     if system == "windows":
         monkeypatch.delattr(os, "preadv")
     collection = filled(store, range(200))
@@ -270,11 +272,11 @@ def open_files() -> int:
 
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="this system does not list open files")
 def test_few_files_stay_open(store, monkeypatch):
-    monkeypatch.setattr(_collection, "SHARD_ROWS", 1)
+    monkeypatch.setattr(collection_module, "SHARD_ROWS", 1)
     before = open_files()
     collection = filled(store, range(200))
     collection.read(collection.locate(keys_of(range(200))))
-    assert open_files() <= before + _collection.OPEN_FILES
+    assert open_files() <= before + collection_module.OPEN_FILES
     del collection
     assert open_files() == before
 
@@ -418,7 +420,7 @@ def test_a_folder_without_permission(tmp_path):
 
 def test_a_store_of_another_version(store):
     record = {"format": "topwork feature store", "version": 7}
-    _files.write_record(store.directory / "topwork-store.json", record)
+    files_module.write_record(store.directory / "topwork-store.json", record)
     expected = "is a store of version 7, this topwork reads and writes version 1. Pass another"
     with pytest.raises(ValueError, match=expected):
         open_store(store.directory)
@@ -836,7 +838,7 @@ def test_info_while_another_process_prunes(three, monkeypatch):
 
 def test_the_store_imports_neither_keras_nor_tensorflow():
     code = (
-        "import sys, topwork._features._store; "
+        "import sys, topwork._store.store; "
         "print(sorted({'tensorflow', 'keras', 'concurrent.futures'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -852,4 +854,4 @@ def test_the_format_is_what_the_documentation_says(store):
     assert fields["crc32"] == zlib.crc32(data[512:])
     rows = np.frombuffer(data, np.uint8, offset=512 + 16 * fields["rows"])
     np.testing.assert_array_equal(rows.reshape(2, -1), rows_of([1, 2]))
-    assert _shards.rows_in(len(data), fields["row_bytes"]) == 2
+    assert shards_module.rows_in(len(data), fields["row_bytes"]) == 2

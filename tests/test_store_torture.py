@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from topwork._features import _collection
-from topwork._features._shards import rows_in
-from topwork._features._store import open_store
+from topwork._store import collection as collection_module
+from topwork._store.shards import rows_in
+from topwork._store.store import open_store
 
 pytestmark = pytest.mark.thorough
 
@@ -45,7 +45,7 @@ def rows_of(keys):
 
 def write(folder: Path, start: int, stop: int, seed: int) -> None:
     """Compute what is missing of a range, in an order of its own; log what was computed."""
-    _collection.SHARD_ROWS = SHARD_ROWS
+    collection_module.SHARD_ROWS = SHARD_ROWS
     numbers = np.random.default_rng(seed).permutation(np.arange(start, stop))
     with (
         (folder / f"{seed}.log").open("ab", buffering=0) as log,

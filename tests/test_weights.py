@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import topwork as tw
-from topwork._weights import load_weights
+from topwork._networks.weights import load_weights
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"

@@ -13,36 +13,36 @@ if TYPE_CHECKING:
     from topwork import callbacks as callbacks
     from topwork import data as data
     from topwork import interpret as interpret
-    from topwork._applications import list_backbones as list_backbones
-    from topwork._backbones import cut_points as cut_points
-    from topwork._backbones import load_backbone as load_backbone
-    from topwork._boundaries import compare_boundaries as compare_boundaries
-    from topwork._cuts import compare_cuts as compare_cuts
-    from topwork._describe import describe as describe
-    from topwork._features._store import open_store as open_store
-    from topwork._freezing import fine_tune as fine_tune
-    from topwork._freezing import freeze as freeze
-    from topwork._heads import add_head as add_head
-    from topwork._predict import predict as predict
-    from topwork._training import fit as fit
-    from topwork._training import precompute as precompute
+    from topwork._evidence.boundaries import compare_boundaries as compare_boundaries
+    from topwork._evidence.cuts import compare_cuts as compare_cuts
+    from topwork._interpret.predict import predict as predict
+    from topwork._networks.applications import list_backbones as list_backbones
+    from topwork._networks.backbones import cut_points as cut_points
+    from topwork._networks.backbones import load_backbone as load_backbone
+    from topwork._networks.describe import describe as describe
+    from topwork._networks.freezing import fine_tune as fine_tune
+    from topwork._networks.freezing import freeze as freeze
+    from topwork._networks.heads import add_head as add_head
+    from topwork._store.store import open_store as open_store
+    from topwork._training.fit import fit as fit
+    from topwork._training.fit import precompute as precompute
 
 __version__ = "0.1.0"
 
 _DEFINED_IN = {
-    "add_head": "_heads",
-    "compare_boundaries": "_boundaries",
-    "compare_cuts": "_cuts",
-    "cut_points": "_backbones",
-    "describe": "_describe",
-    "fine_tune": "_freezing",
-    "fit": "_training",
-    "freeze": "_freezing",
-    "list_backbones": "_applications",
-    "load_backbone": "_backbones",
-    "open_store": "_features._store",
-    "precompute": "_training",
-    "predict": "_predict",
+    "add_head": "_networks.heads",
+    "compare_boundaries": "_evidence.boundaries",
+    "compare_cuts": "_evidence.cuts",
+    "cut_points": "_networks.backbones",
+    "describe": "_networks.describe",
+    "fine_tune": "_networks.freezing",
+    "fit": "_training.fit",
+    "freeze": "_networks.freezing",
+    "list_backbones": "_networks.applications",
+    "load_backbone": "_networks.backbones",
+    "open_store": "_store.store",
+    "precompute": "_training.fit",
+    "predict": "_interpret.predict",
 }
 _MODULES = ("callbacks", "data", "interpret")
 

@@ -5,8 +5,8 @@ Figures are drawn with matplotlib: ``pip install "topwork[plots]"``. The numbers
 
 from __future__ import annotations
 
-from topwork._grad_cam import HeatMap, grad_cam
-from topwork._history_plot import plot_history
-from topwork._report import ClassRow, Mistake, Report, report
+from topwork._interpret.grad_cam import HeatMap, grad_cam
+from topwork._interpret.history_plot import plot_history
+from topwork._interpret.report import ClassRow, Mistake, Report, report
 
 __all__ = ["ClassRow", "HeatMap", "Mistake", "Report", "grad_cam", "plot_history", "report"]

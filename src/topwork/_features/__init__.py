@@ -1,1 +1,1 @@
-"""Running the frozen part over data, and keeping what it gave."""
+"""The frozen part of a model, run over data once; and where its features are kept."""

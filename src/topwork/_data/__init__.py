@@ -1,0 +1,1 @@
+"""What the user gave, understood once: images, labels, weights, and what can be wrong with them."""

@@ -1,0 +1,139 @@
+"""Random variations of the images: what `fit` does with its `augment` argument."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from topwork._data.reading import DEFAULT_BATCH_SIZE, as_arrays, inputs_in_order, inputs_of
+from topwork._errors import warn
+
+Augment = Callable[[Any], Any]
+
+
+def check_augment(augment: Any, views: Any, caller: str = "fit") -> None:
+    """Raise for arguments that cannot be right; warn of one view, which is a data set, not a draw."""
+    if augment is not None and not callable(augment):
+        raise ValueError(
+            f"{caller}: augment must be a Keras model or layer, or a function from a batch of images to "
+            f"a batch of the same shape. Received: {augment!r}."
+        )
+    if isinstance(views, bool) or not isinstance(views, int) or views < 1:
+        raise ValueError(f"{caller}: views must be a whole number of at least 1. Received: {views!r}.")
+    if augment is None and views > 1:
+        raise ValueError(
+            f"{caller}: views={views} copies of each image would be the same without augment. Pass "
+            "augment=topwork.data.augmentation(), or leave views at 1."
+        )
+
+
+def warn_of_one_view(augment: Any, views: int) -> None:
+    """Warn that one augmented copy stands for each image in all epochs."""
+    if augment is not None and views == 1:
+        warn(
+            "fit: with views=1 each image is augmented once, and every epoch gets that one copy. Pass "
+            "views=10, say, for ten copies of which each epoch draws one, or cache=False to augment "
+            "anew in every epoch.",
+        )
+
+
+def on_arrays(augment: Augment) -> Callable[[list[Any]], list[Any]]:
+    """`augment` as a function from the input arrays of a batch to augmented ones."""
+
+    def apply(inputs: list[Any]) -> list[Any]:
+        arrays = [np.asarray(array) for array in keras.tree.flatten(_call(augment, inputs))]
+        shapes, expected = [array.shape for array in arrays], [array.shape for array in inputs]
+        if shapes != expected:
+            raise ValueError(
+                f"fit: augment must keep the shape of the images. It made {shapes} of {expected}."
+            )
+        return [new.astype(old.dtype, copy=False) for new, old in zip(arrays, inputs, strict=True)]
+
+    return apply
+
+
+def augmented_anew(
+    augment: Augment,
+    model: keras.Model,
+    x: Any,
+    y: Any,
+    sample_weight: Any,
+    batch_size: int | None,
+    shuffle: bool,
+) -> Any:
+    """The data as something that Keras' `fit` takes, augmented anew whenever it is read."""
+    if isinstance(x, keras.utils.PyDataset):
+        return _AugmentedPyDataset(x, model, augment)
+    if not isinstance(x, tf.data.Dataset):
+        parts = tuple(part for part in (x, y, sample_weight) if part is not None)
+        # A list of arrays would be stacked.
+        x = tf.data.Dataset.from_tensor_slices(tuple(_lists_as_tuples(as_arrays(p)) for p in parts))
+        x = x.shuffle(int(x.cardinality())) if shuffle else x
+        x = x.batch(batch_size or DEFAULT_BATCH_SIZE)
+    elif batch_size is not None:
+        x = x.unbatch().batch(batch_size)
+    return x.map(lambda images, *rest: (_in_graph(augment, model, images), *rest)).prefetch(
+        tf.data.AUTOTUNE
+    )
+
+
+def _lists_as_tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _call(augment: Augment, inputs: list[Any]) -> Any:
+    images = inputs[0] if len(inputs) == 1 else inputs
+    return augment(images, training=True) if isinstance(augment, keras.Layer) else augment(images)
+
+
+def _in_graph(augment: Augment, model: keras.Model, images: Any) -> Any:
+    inputs = [
+        _as_received(tensor, image)
+        for tensor, image in zip(model.inputs, inputs_in_order(model, images), strict=True)
+    ]
+    if isinstance(augment, keras.Layer):
+        drawn = keras.tree.flatten(_call(augment, inputs))
+        drawn = [tf.cast(new, old.dtype) for new, old in zip(drawn, inputs, strict=True)]
+    else:
+        # Any Python at all: NumPy code could not be traced.
+        apply = on_arrays(augment)
+        drawn = tf.numpy_function(
+            lambda *arrays: apply(list(arrays)), inputs, [old.dtype for old in inputs]
+        )
+    drawn = [tf.ensure_shape(new, old.shape) for new, old in zip(drawn, inputs, strict=True)]
+    return _packed(model, drawn)
+
+
+def _as_received(tensor: Any, image: Any) -> Any:
+    without_channels = len(image.shape) == len(tensor.shape) - 1
+    return tf.cast(image[..., tf.newaxis] if without_channels else image, tensor.dtype)
+
+
+def _packed(model: keras.Model, inputs: list[Any]) -> Any:
+    """Arrays in the order of `model.inputs` as the model takes them."""
+    if len(inputs) == 1:
+        return inputs[0]
+    by_name = isinstance(model.input, dict)
+    return keras.tree.pack_sequence_as(model.input, inputs) if by_name else tuple(inputs)
+
+
+class _AugmentedPyDataset(keras.utils.PyDataset):
+    """Another PyDataset, each batch augmented when it is asked for."""
+
+    def __init__(self, dataset: keras.utils.PyDataset, model: keras.Model, augment: Augment) -> None:
+        super().__init__(workers=dataset.workers, max_queue_size=dataset.max_queue_size)
+        self._dataset, self._model, self._apply = dataset, model, on_arrays(augment)
+
+    def __len__(self) -> int:
+        return self._dataset.num_batches
+
+    def __getitem__(self, index: int) -> Any:
+        images, *rest = self._dataset[index]
+        return (_packed(self._model, self._apply(inputs_of(self._model, images))), *rest)
+
+    def on_epoch_end(self) -> None:
+        self._dataset.on_epoch_end()

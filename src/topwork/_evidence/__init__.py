@@ -1,0 +1,1 @@
+"""Comparisons: what the images say of cuts and boundaries."""

@@ -1,0 +1,114 @@
+"""The features of many layers from one pass over the data, averaged over height and width."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from topwork._data.labelled import Classes, LabelledData, classes_of
+from topwork._errors import warn
+from topwork._features.computation import Cache, Computation
+from topwork._features.frozen_part import FrozenPart
+from topwork._features.table import Table
+from topwork._networks.graph import steps
+
+# What lies between reading the rows of a store one by one, and all of them at once.
+_ROWS_AT_ONCE = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class AverageFeatures:
+    """The features of two data sets at some layers of a network.
+
+    Attributes:
+        network: The network.
+        cuts: The layers.
+        tables: By the name of the data set; a row has the vectors of all layers.
+        train_classes: (images,), numbered from 0.
+        validation_classes: Likewise.
+    """
+
+    network: keras.Model
+    cuts: list[str]
+    tables: dict[str, Table]
+    train_classes: Classes
+    validation_classes: Classes
+
+    def at(self, cut: str, data: str) -> npt.NDArray[np.float32]:
+        """The features at one of the layers, (images, features)."""
+        features = _read(self.tables[data], self.cuts.index(cut))
+        n_finite = np.count_nonzero(np.isfinite(features).all(axis=1))
+        if n_finite < len(features):
+            raise ValueError(
+                f"compare_cuts: the features of {self.network.name!r} at {cut!r} are NaN or infinite for "
+                f"{len(features) - n_finite} of {len(features)} images of the {data}. Are its weights "
+                "finite, and is its precision enough? Load other weights, or name other cut_layers."
+            )
+        return features
+
+
+def average_features(
+    network: keras.Model, cuts: list[str], data: list[LabelledData], cache: Cache, verbose: str | int
+) -> AverageFeatures:
+    """Run a network once over each of two data sets, the one to train on first."""
+    computation = Computation(network, FrozenPart(_averages(network, cuts)), cache, verbose)
+    tables = []
+    for each in data:
+        name = f"{each.name} ({network.name})"
+        tables.append(computation.table(each.open(network), name, labelled=False))
+        if len(tables[-1]) == 0:
+            raise ValueError(
+                f"compare_cuts: the {each.name} has no images. Look at how the data set is made."
+            )
+    computation.say(tables)
+    if any(table.sample_weight is not None for table in tables):
+        warn(
+            "compare_cuts: the data has sample weights, and a probe does not use them: each image counts "
+            "the same. Leave them out, or leave out the images that should not count."
+        )
+    by_name = {each.name: table for each, table in zip(data, tables, strict=True)}
+    return AverageFeatures(network, cuts, by_name, *classes_of(*(table.y for table in tables)))
+
+
+def layer_outputs(network: keras.Model) -> dict[str, Any]:
+    """What each layer gives, at its last call."""
+    return {
+        step.operation.name: step.outputs[0]
+        for step in steps(network)
+        if isinstance(step.operation, keras.Layer) and not step.is_input
+    }
+
+
+def _averages(network: keras.Model, cuts: list[str]) -> keras.Model:
+    """A model that gives a vector for each cut."""
+    outputs = layer_outputs(network)
+    vectors = [_average(outputs[cut], cut, network) for cut in cuts]
+    return keras.Model(network.inputs, vectors, name=f"{network.name}_averages")
+
+
+def _average(output: Any, cut: str, network: keras.Model) -> Any:
+    # float32 whatever the network's own precision: a mean of thousands of float16 numbers is not one.
+    if len(output.shape) == 4:
+        return keras.layers.GlobalAveragePooling2D(dtype="float32", name=f"average_{cut}")(output)
+    if len(output.shape) == 2:
+        return keras.layers.Identity(dtype="float32", name=f"average_{cut}")(output)
+    raise ValueError(
+        "compare_cuts: a cut layer gives a feature map (batch, height, width, channels) or a vector "
+        f"(batch, features). {cut!r} of {network.name!r} gives {tuple(output.shape)}. Leave it out."
+    )
+
+
+def _read(table: Table, i: int) -> npt.NDArray[np.float32]:
+    """The i-th vector of all rows, (images, features)."""
+    sizes, (n_features,) = table.layout.sizes, table.layout.shapes[i]
+    start = sum(sizes[:i])
+    features = np.empty((len(table), n_features), np.float32)
+    for first in range(0, len(table), _ROWS_AT_ONCE):
+        rows = table.read(np.arange(first, min(first + _ROWS_AT_ONCE, len(table))))
+        part = np.ascontiguousarray(rows[:, start : start + sizes[i]])
+        features[first : first + len(rows)] = part.view(np.float32)
+    return features

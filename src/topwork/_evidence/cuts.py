@@ -1,0 +1,291 @@
+"""`compare_cuts`: one pass over the data tells where to cut."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from topwork._data.labelled import LabelledData, check_data
+from topwork._errors import closest, plain
+from topwork._evidence.comparison import Comparison, accuracy_cells, standard_error
+from topwork._evidence.cut_features import AverageFeatures, average_features, layer_outputs
+from topwork._evidence.probe import fit_probe
+from topwork._features.computation import open_cache
+from topwork._networks.backbones import cut_points, load_backbone
+from topwork._networks.blocks import block_ends, multiply_adds, parameters, up_to
+from topwork._networks.graph import require_functional, steps
+
+_MOST_CUTS = 12
+
+Weights = str | os.PathLike[str] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class CutRow:
+    """One cut layer, as `compare_cuts` found it.
+
+    Attributes:
+        backbone: The network's name.
+        cut_layer: The layer to cut at.
+        accuracy: Of the linear probe on the validation images.
+        standard_error: Of the accuracy.
+        n_features: Length of the globally averaged features.
+        parameters: Of the network up to there.
+        multiply_adds: Of the convolutions and dense layers up to there, for one image.
+        cost_share: What fraction that is of the whole network's.
+    """
+
+    backbone: str
+    cut_layer: str
+    accuracy: float
+    standard_error: float
+    n_features: int
+    parameters: int
+    multiply_adds: int
+    cost_share: float
+
+    @property
+    def name(self) -> str:
+        return self.cut_layer
+
+    @property
+    def group(self) -> str:
+        return self.backbone
+
+    @property
+    def cost(self) -> float:
+        return self.multiply_adds
+
+    @property
+    def note(self) -> str:
+        return f"{_millions(self.multiply_adds)}, {100 * self.cost_share:.0f} %"
+
+    def cells(self) -> dict[str, str]:
+        return {
+            "backbone": self.backbone,
+            "cut layer": self.cut_layer,
+            **accuracy_cells(self.accuracy, self.standard_error),
+            "features": f"{self.n_features:,}",
+            "parameters": f"{self.parameters:,}",
+            "multiply-adds": _millions(self.multiply_adds),
+            "cost": f"{100 * self.cost_share:.0f} %",
+        }
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:,.{0 if count >= 1e7 else 2}f} M"
+
+
+def compare_cuts(
+    name: str | keras.Model | Sequence[str | keras.Model],
+    train: Any,
+    validation_data: Any,
+    *,
+    cut_layers: Sequence[str] | None = None,
+    weights: Weights | Mapping[str, Weights] = "imagenet",
+    input_shape: tuple[int, int, int] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    verbose: str | int = "auto",
+) -> Comparison[CutRow]:
+    """Find the cut layer that suits the data, in one pass over it.
+
+    The network is run once over each data set and gives the features of all cuts together, averaged
+    over height and width. On those of each cut a linear probe is trained: a logistic regression on
+    standardised features, its L2 penalty chosen by cross-validation on the training images (Kornblith,
+    Shlens and Le, 2019, https://arxiv.org/abs/1805.08974). Features from the middle of a network often
+    transfer better than its last ones (Yosinski et al., 2014, https://arxiv.org/abs/1411.1792).
+
+    Args:
+        name: An application as `load_backbone` knows it, any functional model, or several of them.
+        train: (images, labels) as arrays, a batched `tf.data.Dataset` or a `keras.utils.PyDataset`.
+            Labels are class numbers, or one-hot.
+        validation_data: Likewise; the accuracies are measured on it.
+        cut_layers: Layers to compare. None: the ends of blocks, at most 12, at which the network can
+            be cut cleanly. With several networks, each is compared at those that it has.
+        weights: As in `load_backbone`; a dict of them by name for several networks. A model that is
+            passed has its own.
+        input_shape: As in `load_backbone`; None: that of the training images.
+        cache_dir: A folder to keep features in, as in `fit`.
+        verbose: As in `fit`; 0 is silent.
+
+    Returns:
+        A row for each cut, with its accuracy and what it costs. `.best` is the cheapest one that is
+        not worse than the top one by more than the standard error; `.best.cut_layer` is what
+        `load_backbone` takes. It prints as a table; `.plot()` draws it.
+
+    Raises:
+        ValueError: An unknown network or layer, or data that cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> import topwork as tw
+        >>> images, labels = np.random.uniform(0, 255, (40, 32, 32, 3)), np.arange(40) % 2
+        >>> cuts = tw.compare_cuts(
+        ...     "mobilenet",
+        ...     (images[:20], labels[:20]),
+        ...     (images[20:], labels[20:]),
+        ...     cut_layers=["conv_pw_3_relu", "conv_pw_12_relu"],
+        ...     weights=None,
+        ...     verbose=0,
+        ... )
+        >>> [row.n_features for row in cuts]
+        [128, 1024]
+    """
+    data = [LabelledData(train, "training data"), LabelledData(validation_data, "validation data")]
+    check_data(*data)
+    cache = open_cache("auto", cache_dir)
+    names = list(name) if isinstance(name, (list, tuple)) else [name]
+    _check_names(names, weights, cut_layers)
+    shape = data[0].image_shape() if input_shape is None else input_shape
+    networks = [_load(each, cut_layers or (), _weights_of(each, weights), shape) for each in names]
+    candidates = _candidates(networks, cut_layers)
+    _check_networks(networks, data)
+    rows: list[CutRow] = []
+    for network, cuts in zip(networks, candidates, strict=True):
+        features = average_features(network, cuts, data, cache, verbose)
+        rows += _compare(network, cuts, features, verbose)
+    return Comparison(_title(features), tuple(rows), "multiply-adds")
+
+
+def _check_names(names: list[Any], weights: Any, cut_layers: Any) -> None:
+    for each in names:
+        if isinstance(each, keras.Model):
+            require_functional(each, "compare_cuts")
+    if not names:
+        raise ValueError(
+            "compare_cuts: name is a backbone's name, a keras.Model, or a list of them. Received: an "
+            "empty list. list_backbones() lists the names."
+        )
+    if isinstance(cut_layers, str) or (cut_layers is not None and not cut_layers):
+        raise ValueError(
+            f"compare_cuts: cut_layers must be a list of layer names. Received: {cut_layers!r}. Leave it "
+            "out to compare the ends of blocks."
+        )
+    if isinstance(weights, Mapping):
+        _check_weights_names(weights, [each for each in names if isinstance(each, str)])
+
+
+def _check_networks(networks: list[keras.Model], data: list[LabelledData]) -> None:
+    names = [network.name for network in networks]
+    for network in networks:
+        if names.count(network.name) > 1:
+            raise ValueError(
+                f"compare_cuts: two of the networks are named {network.name!r}, and could not be told "
+                "apart in the table. Name one anew: keras.Model(model.inputs, model.outputs, name=...)."
+            )
+        if None in network.inputs[0].shape[1:]:
+            raise ValueError(
+                f"compare_cuts: {network.name!r} takes images of any size, {network.inputs[0].shape}, so "
+                "that its cost is not known. Build it for one: load_backbone(..., input_shape=...)."
+            )
+    for network in networks[1:]:  # the first is about to be run, and would say it then
+        for each in data:
+            each.open(network)
+
+
+def _check_weights_names(weights: Mapping[str, Weights], names: list[str]) -> None:
+    unused = [key for key in weights if plain(key) not in map(plain, names)]
+    if unused:
+        raise ValueError(
+            f"compare_cuts: weights are given for {unused[0]!r}, which is not compared. Closest: "
+            f"{closest(unused[0], names) or 'none, as no network is given by its name'}."
+        )
+
+
+def _weights_of(name: str | keras.Model, weights: Weights | Mapping[str, Weights]) -> Weights:
+    if not isinstance(weights, Mapping):
+        return weights
+    by_spelling = {plain(key): value for key, value in weights.items()}
+    return by_spelling.get(plain(name), "imagenet") if isinstance(name, str) else None
+
+
+def _load(
+    name: str | keras.Model, cut_layers: Sequence[str], weights: Weights, shape: Any
+) -> keras.Model:
+    """The network without its classifier top, or up to that layer of the top that is to be compared."""
+    if isinstance(name, keras.Model):
+        return name
+    network = load_backbone(name, weights=weights, input_shape=shape)
+    beyond = set(cut_layers) - layer_outputs(network).keys()
+    of_top = [layer for layer in cut_points(name) if layer in beyond] if beyond else []
+    return load_backbone(name, of_top[-1], weights=weights, input_shape=shape) if of_top else network
+
+
+def _candidates(networks: list[keras.Model], cut_layers: Sequence[str] | None) -> list[list[str]]:
+    """The cut layers of each network."""
+    if cut_layers is None:
+        candidates = [block_ends(network, _MOST_CUTS) for network in networks]
+    else:
+        layers = [list(layer_outputs(network)) for network in networks]
+        _check_known(cut_layers, [name for names in layers for name in names], networks)
+        candidates = [[name for name in names if name in cut_layers] for names in layers]
+    for network, cuts in zip(networks, candidates, strict=True):
+        if not cuts:
+            why = "none of cut_layers is one of its" if cut_layers else "no feature map is a clean cut"
+            raise ValueError(
+                f"compare_cuts: {network.name!r} has no layer to compare: {why}. Name some of its layers "
+                "in cut_layers; describe(model) lists them."
+            )
+    return candidates
+
+
+def _check_known(cut_layers: Sequence[str], names: list[str], networks: list[keras.Model]) -> None:
+    unknown = [layer for layer in cut_layers if layer not in names]
+    if unknown:
+        raise ValueError(
+            f"compare_cuts: there is no layer {unknown[0]!r} in {_quoted(networks)}. Closest: "
+            f"{closest(unknown[0], names)}. cut_points(name) lists those that everything flows through."
+        )
+
+
+def _quoted(networks: list[keras.Model]) -> str:
+    return " or ".join(repr(network.name) for network in networks)
+
+
+def _compare(
+    network: keras.Model, cuts: list[str], features: AverageFeatures, verbose: str | int
+) -> list[CutRow]:
+    """Train a probe at each cut."""
+    if verbose != 0:
+        print(f"Training a probe at each cut of {network.name}", flush=True)
+    shown = verbose if isinstance(verbose, int) else 1
+    bar = keras.utils.Progbar(len(cuts), verbose=shown, unit_name="cut")
+    whole, outputs = steps(network), layer_outputs(network)
+    total = multiply_adds(whole)
+    rows = []
+    for number, cut in enumerate(cuts, start=1):
+        part = up_to(whole, outputs[cut])
+        accuracy, n_features = _probe(features, cut)
+        row = CutRow(
+            backbone=network.name,
+            cut_layer=cut,
+            accuracy=accuracy,
+            standard_error=standard_error(accuracy, len(features.validation_classes)),
+            n_features=n_features,
+            parameters=parameters(part),
+            multiply_adds=multiply_adds(part),
+            cost_share=multiply_adds(part) / max(total, 1),
+        )
+        rows.append(row)
+        bar.update(number)
+    return rows
+
+
+def _probe(features: AverageFeatures, cut: str) -> tuple[float, int]:
+    """The accuracy of a probe on the validation images, and how many features it has."""
+    train = features.at(cut, "training data")
+    probe = fit_probe(train, features.train_classes)
+    predicted = probe.predict(features.at(cut, "validation data"))
+    return float((predicted == features.validation_classes).mean()), train.shape[1]
+
+
+def _title(features: AverageFeatures) -> str:
+    n_classes = int(features.train_classes.max()) + 1
+    return (
+        f"Linear probes on {len(features.train_classes):,} images of {n_classes} classes, their accuracy "
+        f"on {len(features.validation_classes):,} others"
+    )

@@ -1,0 +1,220 @@
+"""`grad_cam`: where in a photograph a classifier looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from topwork._data.images import ImageReader
+from topwork._errors import closest
+from topwork._figures import displayable, new_figure
+from topwork._networks.classifier import n_classes, probabilities
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class HeatMap:
+    """Where a classifier looks in an image.
+
+    Attributes:
+        heatmap: (height, width) of the image, from 0 to 1: how much each place speaks for the class.
+            All 0 where nothing does.
+        image: (height, width, channels), as the model received it.
+        class_index: The class in question.
+        probability: What the model gives it.
+        layer: The layer whose feature map was looked at.
+    """
+
+    heatmap: npt.NDArray[np.float32]
+    image: npt.NDArray[np.float32]
+    class_index: int
+    probability: float
+    layer: str
+
+    def plot(self, title: str | None = None) -> Figure:
+        """Draw the image, and the heat map over it.
+
+        Args:
+            title: Above the heat map; None: the class and its probability.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        figure = new_figure("plot()", figsize=(6.4, 3.2))
+        left, right = figure.subplots(1, 2)
+        for axes in (left, right):
+            axes.imshow(displayable(self.image), cmap="gray", vmin=0, vmax=255)
+            axes.axis("off")
+        drawn = right.imshow(self.heatmap, cmap="inferno", vmin=0, vmax=1, alpha=0.5)
+        drawn.set_interpolation("bilinear")
+        default = f"class {self.class_index}: {self.probability:.1%}"
+        right.set_title(default if title is None else title, fontsize="medium")
+        return figure
+
+
+def grad_cam(
+    model: Any, image: Any, layer: str | None = None, *, class_index: int | None = None
+) -> HeatMap:
+    """Show where in a photograph a classifier finds what it names.
+
+    The channels of a feature map are added up, each weighted by how much the score of the class
+    grows with it, and what speaks against the class is left out. The score is taken before softmax or
+    sigmoid, where it does not saturate.
+
+    The map is as coarse as the feature map, 7 by 7 places of a 224 pixel image for most networks, and
+    drawn smoothly over the image.
+
+    Args:
+        model: A flat functional classifier of one image, as topwork and `keras.applications` make
+            them, that ends in softmax or in one sigmoid unit.
+        image: The path of a file, or an array (height, width, channels), raw RGB 0-255; resized as
+            `topwork.predict` does it.
+        layer: The name of a layer whose output is a feature map, (batch, height, width, channels).
+            None: the last of more than one place.
+        class_index: The class to explain, for one sigmoid unit 0 or 1; None: the likeliest.
+
+    Returns:
+        A `HeatMap`; ``.plot()`` draws it over the photograph.
+
+    Raises:
+        ValueError: The model is not such a classifier, or has no such layer or class; the layer's
+            output is no feature map, or does not lead to the output; the image cannot be read.
+
+    Example:
+        >>> import keras, numpy as np, topwork as tw
+        >>> photograph = keras.Input((16, 16, 3))
+        >>> features = keras.layers.Conv2D(4, 3, name="features")(photograph)
+        >>> pooled = keras.layers.GlobalAveragePooling2D()(features)
+        >>> model = keras.Model(photograph, keras.layers.Dense(2, "softmax")(pooled))
+        >>> found = tw.interpret.grad_cam(model, np.full((16, 16, 3), 128, "uint8"))
+        >>> found.heatmap.shape, found.layer
+        ((16, 16), 'features')
+
+    Source:
+        Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
+        Localization, ICCV 2017, https://arxiv.org/abs/1610.02391.
+    """
+    count = n_classes(model, "grad_cam()")
+    pixels = ImageReader(model, "grad_cam()", count).read(image)
+    chosen = _last_feature_map(model) if layer is None else _named_feature_map(model, layer)
+    shares = probabilities(model.predict_on_batch(pixels[None]), "grad_cam()")[0]
+    index = int(shares.argmax()) if class_index is None else class_index
+    if not 0 <= index < count:
+        raise ValueError(
+            f"grad_cam() explains one of the model's {count} classes, 0 to {count - 1}. Received: "
+            f"class_index={class_index!r}. Leave it out for the likeliest."
+        )
+    coarse = _class_activation_map(model, chosen, pixels[None], index)
+    fine = tf.image.resize(coarse[..., None], pixels.shape[:2], "bilinear").numpy()[..., 0]
+    return HeatMap(_to_unit(fine), pixels, index, float(shares[index]), chosen.name)
+
+
+def _class_activation_map(model: Any, layer: Any, images: Any, index: int) -> Any:
+    """Equations 1 and 2 of the paper: (rows, columns) of the feature map."""
+    last, before_activation = _scoring(model)
+    inner = keras.Model(model.inputs[0], [layer.output, before_activation])
+    with tf.GradientTape() as tape:
+        features, scores = inner(images, training=False)
+        score = _class_score(last, scores, index)
+    # The frozen layers below the feature map are outside of this: the gradient ends at its tensor.
+    gradient = tape.gradient(score, features)
+    if gradient is None:
+        raise ValueError(
+            f"grad_cam() finds no way from layer {layer.name!r} to the model's output. "
+            f"Give a layer that the output depends on; the last one is {_last_feature_map(model).name!r}."
+        )
+    weights = tf.reduce_mean(tf.cast(gradient[0], "float32"), axis=(0, 1))
+    return tf.nn.relu(tf.reduce_sum(weights * tf.cast(features[0], "float32"), axis=-1)).numpy()
+
+
+def _scoring(model: Any) -> tuple[Any, Any]:
+    """The last layer, and the tensor from which `_class_score` makes the scores."""
+    output = model.outputs[0]
+    last = next((layer for layer in reversed(model.layers) if _output(layer) is output), None)
+    if isinstance(last, (keras.layers.Dense, keras.layers.Activation, keras.layers.Softmax)):
+        return last, last.input
+    return None, output
+
+
+def _class_score(last: Any, values: Any, index: int) -> Any:
+    if isinstance(last, keras.layers.Dense):
+        values = keras.ops.matmul(values, keras.ops.cast(last.kernel, values.dtype))
+        values = values if last.bias is None else values + keras.ops.cast(last.bias, values.dtype)
+    elif last is None:
+        # Nothing is known of how the probability is made: its logarithm saturates least.
+        values = keras.ops.log(values + keras.config.epsilon())
+    if values.shape[-1] == 1:
+        return values[0, 0] if index == 1 else -values[0, 0]
+    return values[0, index]
+
+
+def _output(layer: Any) -> Any:
+    try:
+        return layer.output
+    except (AttributeError, ValueError):
+        # A layer of a subclassed model was never part of a graph: Keras keeps no output for it.
+        return None
+
+
+def _is_feature_map(layer: Any) -> bool:
+    output = _output(layer)
+    shape: Any = getattr(output, "shape", ())
+    is_image = isinstance(layer, keras.layers.InputLayer)
+    return len(shape) == 4 and shape[1] != 1 and shape[2] != 1 and not is_image
+
+
+def _feature_maps(model: Any) -> Iterator[Any]:
+    return (layer for layer in reversed(model.layers) if _is_feature_map(layer))
+
+
+def _last_feature_map(model: Any) -> Any:
+    layer = next(_feature_maps(model), None)
+    if layer is None:
+        raise ValueError(
+            f"grad_cam() needs a layer whose output is a feature map, (batch, height, width, channels). "
+            f"Received: {model!r}, of the layers {', '.join(repr(x.name) for x in model.layers[:8])}. "
+            "Only convolutional networks have such layers."
+        )
+    if isinstance(layer, keras.Model):
+        raise _nested_error(layer)
+    return layer
+
+
+def _named_feature_map(model: Any, name: str) -> Any:
+    layers = {layer.name: layer for layer in model.layers}
+    if name not in layers:
+        raise ValueError(
+            f"grad_cam() takes the name of a layer of the model. Received: layer={name!r}. Closest: "
+            f"{closest(name, (layer.name for layer in _feature_maps(model))) or 'none'}. "
+            "topwork.describe(model) lists all."
+        )
+    if isinstance(layers[name], keras.Model):
+        raise _nested_error(layers[name])
+    if not _is_feature_map(layers[name]):
+        raise ValueError(
+            f"grad_cam() takes a layer whose output is a feature map, (batch, height, width, channels). "
+            f"Received: layer={name!r} with output {getattr(_output(layers[name]), 'shape', None)}. The "
+            f"last feature map is {_last_feature_map(model).name!r}."
+        )
+    return layers[name]
+
+
+def _nested_error(layer: Any) -> ValueError:
+    return ValueError(
+        f"grad_cam() takes a flat model, and layer {layer.name!r} is a whole model: Keras cannot reach "
+        "the feature maps inside it. Build the classifier with topwork.add_head(...)(backbone), or "
+        "keras.Model(backbone.input, head(backbone.output))."
+    )
+
+
+def _to_unit(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    highest = values.max()
+    return np.asarray(values / highest if highest > 0 else values, "float32")

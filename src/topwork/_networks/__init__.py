@@ -1,0 +1,1 @@
+"""Pretrained networks: building, cutting, freezing, heads, and reading their graphs."""

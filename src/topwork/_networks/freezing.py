@@ -1,0 +1,271 @@
+"""Boundaries: which layers are frozen and which are trained."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import keras
+
+from topwork._errors import closest
+from topwork._networks.applications import APPLICATIONS
+from topwork._networks.compilation import fresh_optimizer, recompile
+from topwork._networks.graph import clean_cuts, head_start, require_functional, sublayers
+from topwork._networks.layerwise import layerwise_optimizer
+
+_DEFAULT_LEARNING_RATE = 1e-4
+
+
+def freeze(model: keras.Model, until: int | str | None = None) -> keras.Model:
+    """Lock the layers before a boundary: their weights do not change in training any more.
+
+    Works in place. A compiled model is compiled again, with a fresh optimizer, if other variables are
+    trainable than before: Keras ignores a change of `trainable` after `compile` without a word.
+
+    Args:
+        model: Any functional or Sequential Keras model.
+        until: Index as in `model.layers`, or layer name. Exclusive, like the end of a slice: the
+            layers before it are frozen, it and what follows are left as they are. None: all of it.
+
+    Returns:
+        The same model.
+
+    Raises:
+        ValueError: The boundary is unknown, out of range, lies in the head, or selects nothing.
+
+    Example:
+        >>> import topwork as tw
+        >>> backbone = tw.load_backbone("mobilenet", weights=None, input_shape=(64, 64, 3))
+        >>> tw.freeze(backbone, until="conv_dw_11").layers[0].trainable
+        False
+    """
+    require_functional(model, "freeze")
+    end = len(model.layers) if until is None else _freeze_boundary(model, until)
+    before = _trainable(model)
+    for layer in model.layers[:end]:
+        layer.trainable = False
+    if model.compiled and _trainable(model) != before:
+        recompile(model, fresh_optimizer(model.optimizer))
+    return model
+
+
+def fine_tune(
+    model: keras.Model,
+    unfreeze_from: int | str | None = None,
+    *,
+    learning_rate: float = _DEFAULT_LEARNING_RATE,
+    optimizer: str | keras.optimizers.Optimizer | None = None,
+    layer_decay: float = 1.0,
+) -> keras.Model:
+    """Thaw the top of the trunk, ready to be trained further.
+
+    Works in place: the layers before the boundary are frozen, those from it on trainable, and the
+    model is compiled again with its own loss and metrics. BatchNormalization stays frozen
+    everywhere, so that its moving statistics, made from a million images, are not overwritten by
+    those of a few hundred (https://keras.io/guides/transfer_learning/).
+
+    Args:
+        model: A compiled functional or Sequential model, made by `add_head` or not.
+        unfreeze_from: Index as in `model.layers` (172 means what it means in
+            `keras.applications`), or layer name; it and what follows become trainable. None: the
+            boundary recommended for the backbone, 172 for InceptionV3.
+        learning_rate: For the layers after the last thawed block, the head.
+        optimizer: Name or instance; None: SGD with momentum 0.9. An instance brings its own
+            learning rate; its state is not used.
+        layer_decay: Factor on the learning rate from block to block towards the input, over 0 up to
+            1; with 0.9 the last block gets 0.9 of the head's rate, the one below 0.81. The blocks
+            end where the network can be cut cleanly. Needs Keras 3.15 (Howard and Ruder, 2018,
+            https://arxiv.org/abs/1801.06146).
+
+    Returns:
+        The same model.
+
+    Raises:
+        ValueError: The model was not compiled, or an argument is out of its range: the boundary is
+            unknown, out of range, lies in the head or selects nothing to train, for example.
+
+    Example:
+        >>> import topwork as tw
+        >>> backbone = tw.load_backbone("mobilenet", weights=None, input_shape=(64, 64, 3))
+        >>> model = tw.add_head(n_classes=5)(tw.freeze(backbone))
+        >>> model = tw.fine_tune(model, unfreeze_from="conv_dw_11")
+        >>> model.get_layer("conv_pw_12").trainable, model.get_layer("conv_pw_12_bn").trainable
+        (True, False)
+    """
+    require_functional(model, "fine_tune")
+    if not model.compiled:
+        raise ValueError(
+            f"fine_tune compiles the model again with the loss it has, and {model.name!r} was never "
+            "compiled. Call model.compile(loss=..., metrics=...) first."
+        )
+    rates = _optimizer(optimizer, learning_rate)
+    boundary = _fine_tune_boundary(model, unfreeze_from)
+    if not 0 < layer_decay <= 1:
+        raise ValueError(
+            f"fine_tune: layer_decay must be over 0 and at most 1. Received: {layer_decay!r}."
+        )
+    if layer_decay < 1:
+        rates = layerwise_optimizer(rates, model, boundary, layer_decay)
+    _thaw(model, boundary)
+    recompile(model, rates)
+    return model
+
+
+def _thaw(model: keras.Model, boundary: int) -> None:
+    model.trainable = True  # the flag of the model itself would hold back its layers
+    for i, layer in enumerate(model.layers):
+        layer.trainable = i >= boundary
+    for layer in sublayers(model.layers):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+
+
+def _trainable(model: keras.Model) -> set[int]:
+    return {id(variable) for variable in model.trainable_variables}
+
+
+def _optimizer(optimizer: Any, learning_rate: float) -> keras.optimizers.Optimizer:
+    if not learning_rate > 0:
+        raise ValueError(f"fine_tune: learning_rate must be greater than 0. Received: {learning_rate!r}.")
+    if optimizer is None:
+        return keras.optimizers.SGD(learning_rate=learning_rate, momentum=0.9)
+    if isinstance(optimizer, keras.optimizers.Optimizer):
+        if learning_rate != _DEFAULT_LEARNING_RATE:
+            raise ValueError(
+                "fine_tune: an optimizer instance has its own learning rate. Received: both "
+                f"{optimizer!r} and learning_rate={learning_rate}. Set the rate in the optimizer."
+            )
+        return fresh_optimizer(optimizer)
+    try:
+        named = keras.optimizers.get(optimizer)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            "fine_tune: optimizer must be the name of a Keras optimizer, such as 'sgd' or 'adam', "
+            f"or an instance. Received: {optimizer!r}."
+        ) from error
+    named.learning_rate = learning_rate
+    return named
+
+
+def _freeze_boundary(model: keras.Model, until: int | str) -> int:
+    head = head_start(model)
+    end = _resolve(model, until, "freeze", "until", last=len(model.layers))
+    if head < end < len(model.layers):
+        raise ValueError(
+            f"freeze: until={until!r} lies in the head, which starts at index {head} "
+            f"({model.layers[head].name!r}). {_valid(model, 1, head, until)} until=None freezes all."
+        )
+    if not any(layer.weights for layer in model.layers[:end]):
+        raise ValueError(
+            f"freeze: until={until!r} selects nothing: no layer before index {end} has weights. "
+            f"{_valid(model, 1, head, until)}"
+        )
+    return end
+
+
+def _fine_tune_boundary(model: keras.Model, unfreeze_from: int | str | None) -> int:
+    if unfreeze_from is None:
+        return _recommended_boundary(model)
+    head = head_start(model)
+    start = _resolve(model, unfreeze_from, "fine_tune", "unfreeze_from", last=len(model.layers) - 1)
+    if start >= head:
+        raise ValueError(
+            f"fine_tune: unfreeze_from={unfreeze_from!r} lies in the head, which starts at index "
+            f"{head} ({model.layers[head].name!r}): nothing of the trunk would be trained. "
+            f"{_valid(model, 0, head - 1, unfreeze_from)}"
+        )
+    if not any(_can_learn(layer) for layer in model.layers[start:head]):
+        raise ValueError(
+            f"fine_tune: unfreeze_from={unfreeze_from!r} selects nothing: no layer from index {start} "
+            f"to the end of the trunk ({head - 1}) has weights to train (BatchNormalization stays "
+            f"frozen). {_valid(model, 0, head - 1, unfreeze_from)}"
+        )
+    return start
+
+
+def _can_learn(layer: keras.Layer) -> bool:
+    inner = layer.layers if isinstance(layer, keras.Model) else [layer]
+    return any(
+        part.weights and not isinstance(part, keras.layers.BatchNormalization)
+        for part in sublayers(inner)
+    )
+
+
+def _recommended_boundary(model: keras.Model) -> int:
+    names = [layer.name for layer in model.layers]
+    application = APPLICATIONS.get(model.name)
+    if application is None:
+        raise ValueError(
+            f"fine_tune: no boundary is recommended for the model {model.name!r}, which is not named "
+            f"like one of topwork's backbones. Pass unfreeze_from. {_valid(model, 0, len(names) - 1)}"
+        )
+    if application.boundary not in names[: head_start(model)]:
+        raise ValueError(
+            f"fine_tune: the boundary recommended for {model.name!r}, {application.boundary!r}, lies "
+            f"behind the layer that this model was cut at. Pass unfreeze_from. "
+            f"{_valid(model, 0, head_start(model) - 1)}"
+        )
+    return names.index(application.boundary)
+
+
+def _resolve(model: keras.Model, boundary: Any, caller: str, argument: str, *, last: int) -> int:
+    """Index in `model.layers` of a boundary given by index, from the end if negative, or by name."""
+    if isinstance(boundary, str):
+        return _index_of(model, boundary, caller, argument)
+    try:
+        index = operator.index(boundary)
+    except TypeError:
+        index = None
+    if index is None or isinstance(boundary, bool):
+        raise ValueError(
+            f"{caller}: {argument} must be an index, a layer name or None. Received: {boundary!r}."
+        )
+    n_layers = len(model.layers)
+    if not -n_layers <= index <= last:
+        raise ValueError(
+            f"{caller}: {argument}={boundary} is out of range: {model.name!r} has {n_layers} layers. "
+            f"{_valid(model, 0, min(last, head_start(model) - 1), n_layers)}{_nested_hint(model)}"
+        )
+    return index + n_layers if index < 0 else index
+
+
+def _index_of(model: keras.Model, name: str, caller: str, argument: str) -> int:
+    names = [layer.name for layer in model.layers]
+    if name in names:
+        return names.index(name)
+    for layer in model.layers:
+        if isinstance(layer, keras.Model) and name in [inner.name for inner in layer.layers]:
+            raise ValueError(
+                f"{caller}: the layer {name!r} lies inside {layer.name!r}, a model used as a layer, "
+                f"and a boundary is a layer of {model.name!r} itself. Received: {argument}={name!r}."
+                f"{_nested_hint(model)}"
+            )
+    raise ValueError(
+        f"{caller}: {model.name!r} has no layer named {name!r}. Closest: {closest(name, names)}. "
+        "describe(model) lists all."
+    )
+
+
+def _nested_hint(model: keras.Model) -> str:
+    nested = [layer.name for layer in model.layers if isinstance(layer, keras.Model)]
+    if not nested:
+        return ""
+    return (
+        f" {nested[0]!r} is one layer here. Build the head on its output, "
+        "keras.Model(trunk.input, head(trunk.output)), to reach the layers inside."
+    )
+
+
+def _valid(model: keras.Model, first: int, last: int, near: int | str | None = None) -> str:
+    """What would be valid, for an error message: the range, and the block boundaries close by."""
+    names = [layer.name for layer in model.layers]
+    text = f"Valid: an index from {first} to {last}, or the name of such a layer."
+    starts = [names.index(cut) + 1 for cut in clean_cuts(model)]
+    starts = [i for i in starts if first <= i <= last and _can_learn(model.layers[i])]
+    if not starts:
+        return text
+    target = names.index(near) if near in names else near
+    target = last if not isinstance(target, int) else target
+    nearest = sorted(sorted(starts, key=lambda i: abs(i - target))[:3])
+    listed = ", ".join(f"{i} ({names[i]!r})" for i in nearest)
+    return f"{text} Nearest block boundaries: {listed}."

@@ -1,0 +1,126 @@
+"""Reading a functional graph.
+
+A model is read as a list of `Step`s, the calls of its operations in an order in which they can be
+run. Everything else in the package that asks about the graph asks this module.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import keras
+
+from topwork._private_keras import node_of
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+    """One call of an operation: `operation(*args, **kwargs)` took `inputs` and gave `outputs`."""
+
+    operation: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+
+    @property
+    def is_input(self) -> bool:
+        return isinstance(self.operation, keras.layers.InputLayer)
+
+
+def require_functional(model: object, caller: str) -> None:
+    """Raise unless `model` is a built functional or Sequential model, whose graph can be read."""
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"{caller} works on a keras.Model. Received: {model!r} of type {type(model).__name__}."
+        )
+    try:
+        readable = bool(model.inputs) and bool(model.outputs)
+    except (AttributeError, ValueError):
+        readable = False
+    if not readable:
+        raise ValueError(
+            f"{caller} reads the graph of a model, and {model.name!r} ({type(model).__name__}) has "
+            "none: a subclassed model, or a Sequential model that was not built. Build a functional "
+            "model, keras.Model(inputs, outputs), or give the Sequential model a keras.Input first."
+        )
+
+
+def steps(model: keras.Model) -> list[Step]:
+    """The calls that make up `model`, inputs first, each after those that it depends on."""
+    found = {id(tensor): _producer(tensor) for tensor in model.inputs}
+    stack = list(reversed(model.outputs))
+    while stack:
+        step = found.get(id(stack[-1])) or _producer(stack[-1])
+        missing = [tensor for tensor in step.inputs if id(tensor) not in found]
+        if missing:
+            stack.extend(reversed(missing))
+        else:
+            stack.pop()
+            found.update({id(tensor): step for tensor in step.outputs if id(tensor) not in found})
+    return list(dict.fromkeys(found.values()))
+
+
+def _producer(tensor: Any) -> Step:
+    node = node_of(tensor)
+    return Step(
+        operation=node.operation,
+        args=tuple(node.arguments.args),
+        kwargs=dict(node.arguments.kwargs),
+        inputs=tuple(node.input_tensors),
+        outputs=tuple(node.outputs),
+    )
+
+
+def clean_cuts(model: keras.Model) -> list[str]:
+    """Names of the layers that everything flows through, in the order of the graph."""
+    operations = [step.operation for step in bottlenecks(steps(model)) if not step.is_input]
+    return [operation.name for operation in operations if isinstance(operation, keras.Layer)]
+
+
+def bottlenecks(ordered: list[Step]) -> list[Step]:
+    """The steps that everything flows through: no tensor made before one of them is used after it."""
+    made_at = {id(tensor): i for i, step in enumerate(ordered) for tensor in step.outputs}
+    last_use = list(range(len(ordered)))
+    for i, step in enumerate(ordered):
+        for tensor in step.inputs:
+            last_use[made_at[id(tensor)]] = i
+    found: list[Step] = []
+    reach = 0
+    for i, step in enumerate(ordered):
+        if reach <= i and len(step.outputs) == 1:
+            found.append(step)
+        reach = max(reach, last_use[i])
+    return found
+
+
+def head_start(model: keras.Model) -> int:
+    """Index in `model.layers` of the head's first layer; `len(model.layers)` where there is no head.
+
+    The head of `add_head` is known by its names, which survive saving; in other models it is what
+    follows the last feature map, the last output with height, width and channels.
+    """
+    layers = model.layers
+    named = [i for i, layer in enumerate(layers) if layer.name.startswith("head_")]
+    if named:
+        return named[0]
+    feature_maps = [i for i, layer in enumerate(layers) if _rank(layer) == 4]
+    return feature_maps[-1] + 1 if feature_maps else len(layers)
+
+
+def _rank(layer: keras.Layer) -> int:
+    try:
+        outputs = keras.tree.flatten(layer.output)
+    except (AttributeError, ValueError):  # never called, as a symbolic layer: has no output
+        return -1
+    return max(len(output.shape) for output in outputs)
+
+
+def sublayers(layers: Iterable[keras.Layer]) -> Iterator[keras.Layer]:
+    """The layers and, where one is itself a model, those inside it."""
+    for layer in layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from sublayers(layer.layers)

@@ -1,0 +1,151 @@
+"""Reading pretrained weights from a local file."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+
+from topwork._networks.graph import sublayers
+
+_Stored = list[tuple[str, list[Any]]]
+
+
+def load_weights(
+    backbone: keras.Model,
+    path: str | os.PathLike[str],
+    network: keras.Model,
+    build_whole: Callable[[], keras.Model],
+) -> None:
+    """Load `backbone` from a file that was written for it, for a larger model, or for the network.
+
+    Args:
+        backbone: The network up to the cut; it shares its layers with `network`.
+        path: A `.h5` file (the layout of the official files, or a whole model), `.weights.h5` or
+            `.keras`.
+        network: The network that `backbone` was cut from.
+        build_whole: Makes the network with its classifier top.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file cannot be read, or does not fit the network.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(
+            "load_backbone: weights must be 'imagenet', None or the path of a file. Received: "
+            f"{str(path)!r}, and there is no such file."
+        )
+    try:
+        stored = _read(file)
+    except Exception as error:
+        raise ValueError(
+            f"load_backbone: the weights file {str(file)!r} cannot be read as .h5, .weights.h5 or "
+            f".keras ({error})."
+        ) from error
+    if stored is None:
+        _load_container(backbone, file, network, build_whole)
+    else:
+        _assign(backbone, file, network, stored)
+
+
+def _read(file: Path) -> _Stored | None:
+    """Layer names and arrays in the order of the file; None for Keras 3's own weights layout."""
+    if file.suffix == ".keras":
+        model = keras.saving.load_model(file, compile=False)
+        return [(layer.name, layer.get_weights()) for layer in _weighted(model, inside=True)]
+    with h5py.File(file) as archive:
+        group = archive.get("model_weights", archive)
+        layers = [(name, group[name]) for name in _names(group, "layer_names")]
+        arrays = [
+            (name, [np.asarray(layer[weight]) for weight in _names(layer, "weight_names")])
+            for name, layer in layers
+        ]
+    return [(name, weights) for name, weights in arrays if weights] if layers else None
+
+
+def _names(group: h5py.Group, attribute: str) -> list[str]:
+    """The strings of an attribute; Keras writes a long one in pieces, `layer_names0` and so on."""
+    pieces = [attribute] if attribute in group.attrs else []
+    while f"{attribute}{len(pieces)}" in group.attrs:
+        pieces.append(f"{attribute}{len(pieces)}")
+    values = [value for piece in pieces for value in group.attrs[piece]]
+    return [value.decode() if isinstance(value, bytes) else value for value in values]
+
+
+def _weighted(model: keras.Model, *, inside: bool) -> list[keras.Layer]:
+    """The layers with weights; a model used as a layer is one of them, or those inside it are."""
+    if not inside:
+        return [layer for layer in model.layers if layer.weights]
+    layers = (layer for layer in sublayers(model.layers) if not isinstance(layer, keras.Model))
+    return [layer for layer in layers if layer.weights]
+
+
+def _assign(backbone: keras.Model, file: Path, network: keras.Model, stored: _Stored) -> None:
+    """By name where the file has every layer of the backbone, else in order, as Keras does."""
+    inside = file.suffix == ".keras"  # a .h5 file lists the weights of an inner model as one layer's
+    layers = _weighted(backbone, inside=inside)
+    by_name = dict(stored)
+    if all(layer.name in by_name for layer in layers):
+        matched = [(layer.name, by_name[layer.name]) for layer in layers]
+    else:
+        layers, matched = _weighted(network, inside=inside), stored
+    mismatch = _first_mismatch(layers, matched)
+    if mismatch:
+        raise ValueError(
+            f"load_backbone: the weights file {str(file)!r} does not fit {backbone.name!r}: {mismatch}. "
+            "The name, the options (such as alpha) and, for a layer of the classifier top, the "
+            "input_shape must be those that the file was made with."
+        )
+    for layer, (_, weights) in zip(layers, matched, strict=False):
+        layer.set_weights(weights)
+
+
+def _first_mismatch(layers: Sequence[keras.Layer], stored: _Stored) -> str | None:
+    for layer, (name, weights) in zip(layers, stored, strict=False):
+        expected = [tuple(weight.shape) for weight in layer.weights]
+        received = [tuple(weight.shape) for weight in weights]
+        if expected != received:
+            return (
+                f"layer {layer.name!r} expects weights of shapes {expected}, and the file's "
+                f"{name!r} has {received}"
+            )
+    if len(stored) < len(layers):
+        return (
+            f"the network has {len(layers)} layers with weights and the file {len(stored)}; the first "
+            f"that it lacks is {layers[len(stored)].name!r}"
+        )
+    return None
+
+
+def _load_container(
+    backbone: keras.Model, file: Path, network: keras.Model, build_whole: Callable[[], keras.Model]
+) -> None:
+    """Keras 3's layout tells layers by their class and order: try what it may be of, in turn.
+
+    The uncut network comes before the cut one: it does not load from the file of the cut one, which
+    could load from its file by mistake, layers of the same class in another order.
+    """
+    problem = None
+    candidates: list[Callable[[], Any]] = [lambda: network, lambda: backbone, build_whole]
+    for candidate in candidates:
+        model = candidate()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about what else is in the file, such as a head
+                model.load_weights(file)
+        except (ValueError, KeyError) as error:
+            problem = problem or error
+            continue
+        for layer in _weighted(backbone, inside=False):
+            layer.set_weights(model.get_layer(layer.name).get_weights())
+        return
+    raise ValueError(
+        f"load_backbone: the weights file {str(file)!r} does not fit {backbone.name!r}: {problem}"
+    )

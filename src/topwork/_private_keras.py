@@ -1,0 +1,64 @@
+"""All that topwork reads of Keras' and TensorFlow's private attributes, each for want of a public way.
+
+Tried with Keras 3.10 to 3.15 and TensorFlow 2.18 to 2.21; `tests/test_private_keras.py` holds each of
+them to what the package relies on.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+
+def node_of(tensor: Any) -> Any:
+    """The call that made a symbolic tensor: its operation, arguments, input and output tensors.
+
+    `_keras_history` has been the way from a tensor to its call since Keras 2.
+    """
+    history = tensor._keras_history
+    return history.operation._inbound_nodes[history.node_index]
+
+
+def has_mask(tensor: Any) -> bool:
+    """Whether a mask goes along with a symbolic tensor."""
+    return getattr(tensor, "_keras_mask", None) is not None
+
+
+def compile_config(model: Any) -> dict[str, Any]:
+    """The arguments of the model's last `compile`, as they were given.
+
+    `model.get_compile_config` is the public way, and serializes: a loss that is a plain function
+    does not come back from it.
+    """
+    return dict(model._compile_config.config)
+
+
+@contextlib.contextmanager
+def names_from_zero() -> Iterator[None]:
+    """Let automatic names start anew inside (`conv2d`, `conv2d_1`), and go on after both outside.
+
+    Keras counts them up over the life of a process, so that a second InceptionV3 would have other
+    names than the first.
+    """
+    from keras.src.backend.common import global_state
+
+    outside = global_state.get_global_attribute("object_name_uids") or {}
+    inside: dict[str, int] = collections.defaultdict(int)
+    global_state.set_global_attribute("object_name_uids", inside)
+    try:
+        yield
+    finally:
+        for prefix, count in outside.items():
+            inside[prefix] = max(count, inside[prefix])
+
+
+def dataset_functions(dataset: Any) -> Iterator[Any]:
+    """The functions that a `tf.data.Dataset` and those below it map, filter or generate with.
+
+    `DatasetToGraphV2` would show them too, and copies all of the images that lie in memory.
+    """
+    yield from dataset._functions()
+    for inputs in dataset._inputs():
+        yield from dataset_functions(inputs)

@@ -1,0 +1,1 @@
+"""The feature store: bytes on disk. It knows nothing of Keras, images or training."""

@@ -1,0 +1,273 @@
+"""The rows that one prefix computed: a folder of shards that any number of processes add to."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import os
+import threading
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from topwork._store.description import USED, Description, create_folder
+from topwork._store.files import leftovers, remove, set_aside
+from topwork._store.index import KeyIndex, Locations
+from topwork._store.shards import (
+    KEY_BYTES,
+    SUFFIX,
+    Bytes,
+    DamagedShardError,
+    OpenFile,
+    Shard,
+    open_shard,
+    write_shard,
+)
+
+# A killed process loses what it had not written yet: seconds of work on any machine, while a file
+# is still large enough for a disk or a network to stream it.
+SHARD_ROWS = 512
+SHARD_BYTES = 64 * 2**20
+
+# Half of what macOS allows a process, the lowest limit around.
+OPEN_FILES = 128
+
+
+class Collection:
+    """Rows of one length, by key. Made by `Store.collection`.
+
+    Rows that are appended are kept in memory until they fill a shard; `flush` closes a shard
+    before. As a context manager it flushes at the end, also when that is an exception: what was
+    computed is kept. All methods may be called from several threads.
+    """
+
+    def __init__(self, directory: Path, description: Description) -> None:
+        self._directory = directory
+        self._description = description
+        self._lock = threading.RLock()
+        self._pending = _Pending(description.row_bytes)
+        self._index = KeyIndex()
+        self._seen: set[str] = set()
+        self._shards: list[Shard] = []
+        self._ends = np.zeros(0, np.int64)
+        self._open_file = functools.lru_cache(maxsize=OPEN_FILES)(OpenFile)
+        for path in leftovers(directory):
+            remove(path)
+        self.refresh()
+
+    def __enter__(self) -> Collection:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.flush()
+        except OSError as failure:
+            if error is None:
+                raise
+            # The disk that made the first error will make this one: once is enough to say.
+            if not isinstance(error, OSError):
+                warnings.warn(f"The last features could not be kept: {failure}", stacklevel=2)
+
+    def locate(self, keys: Bytes) -> Locations:
+        """Find rows that are in complete shards.
+
+        Args:
+            keys: ``(n, 16)``.
+
+        Returns:
+            For each key what `read` takes, or -1 where there is no row. Locations hold as long
+            as this object; another one, or another process, has others.
+        """
+        _check_bytes("keys", keys, KEY_BYTES)
+        return self._index.find(keys)
+
+    def read(self, locations: Locations) -> Bytes:
+        """Read rows from disk.
+
+        Args:
+            locations: ``(b,)``, as `locate` gave them, in any order; neighbours are read faster.
+
+        Returns:
+            The rows, ``(b, row_bytes)``.
+
+        Raises:
+            ValueError: if a location is -1, or not of this collection.
+            OSError: if a file disappeared or was cut short since its rows were found.
+        """
+        ends = self._ends
+        _check_locations(locations, int(ends[-1]) if len(ends) else 0)
+        rows = np.empty((len(locations), self._description.row_bytes), np.uint8)
+        numbers = np.searchsorted(ends, locations, side="right")
+        for start, stop in _neighbours(locations, numbers):
+            number = numbers[start]
+            shard = self._shards[number]
+            row = shard.rows - int(ends[number] - locations[start])
+            view = rows[start:stop].data.cast("B")
+            self._open_file(shard.path).read_into(view, shard.offset(row))
+        return rows
+
+    def append(self, keys: Bytes, rows: Bytes) -> None:
+        """Add rows; each full shard is written at once.
+
+        Nobody checks whether a key is there already: a second copy costs space and does no harm.
+
+        Args:
+            keys: ``(n, 16)``.
+            rows: ``(n, row_bytes)``; copied.
+
+        Raises:
+            OSError: if a shard could not be written. Its rows stay pending: the next `append` or
+                `flush` tries again.
+        """
+        _check_bytes("keys", keys, KEY_BYTES)
+        _check_bytes("rows", rows, self._description.row_bytes)
+        if len(keys) != len(rows):
+            raise ValueError(
+                f"Each row needs a key, received {len(keys)} keys and {len(rows)} rows. "
+                "Pass as many keys as rows."
+            )
+        with self._lock:
+            while len(keys):
+                taken = self._pending.take(keys, rows)
+                keys, rows = keys[taken:], rows[taken:]
+                if self._pending.full:
+                    self.flush()
+
+    def flush(self) -> None:
+        """Write what is pending as a shard, so that it survives and others see it."""
+        with self._lock:
+            keys, rows = self._pending.content()
+            if len(keys):
+                shard = self._write(keys, rows)
+                self._seen.add(shard.path.name)
+                self._add([(shard, keys)])
+                self._pending.clear()
+
+    def refresh(self) -> None:
+        """Find the shards that other processes completed in the meantime.
+
+        Each new shard is read once, from end to end, to verify its checksum. One that is damaged
+        is set aside with a warning, and its rows are missing.
+        """
+        with self._lock:
+            self._touch()
+            names = {path.name for path in self._directory.glob(f"*{SUFFIX}")} - self._seen
+            if names:
+                self._add(self._verified(self._directory / name for name in sorted(names)))
+                self._seen |= names
+
+    def _verified(self, paths: Iterable[Path]) -> list[tuple[Shard, Bytes]]:
+        # Imported here because a store that is only written to does without.
+        from concurrent.futures import ThreadPoolExecutor
+
+        # Reading and checksums leave the interpreter free for other threads.
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            opened = list(pool.map(self._try_to_open, paths))
+        for outcome in opened:
+            if isinstance(outcome, str):
+                warnings.warn(outcome, stacklevel=2)
+        return [outcome for outcome in opened if isinstance(outcome, tuple)]
+
+    def _try_to_open(self, path: Path) -> tuple[Shard, Bytes] | str | None:
+        wanted = self._description
+        try:
+            return open_shard(path, wanted.fingerprint, wanted.row_bytes)
+        except FileNotFoundError:
+            return None
+        except DamagedShardError as reason:
+            return (
+                f"The shard {path} is damaged: {reason}. Its rows are computed again; {set_aside(path)}."
+            )
+
+    def _add(self, shards: list[tuple[Shard, Bytes]]) -> None:
+        if not shards:
+            return
+        first = int(self._ends[-1]) if len(self._ends) else 0
+        ends = first + np.cumsum([shard.rows for shard, _ in shards], dtype=np.int64)
+        # In this order, since other threads look in the opposite one without waiting.
+        self._shards.extend(shard for shard, _ in shards)
+        self._ends = np.concatenate([self._ends, ends])
+        self._index.add(np.concatenate([keys for _, keys in shards]), first)
+
+    def _write(self, keys: Bytes, rows: Bytes) -> Shard:
+        fingerprint = self._description.fingerprint
+        try:
+            shard = write_shard(self._directory, fingerprint, keys, rows)
+        except FileNotFoundError:
+            # Another process pruned the collection, or took us for dead while the machine slept.
+            create_folder(self._directory, self._description)
+            shard = write_shard(self._directory, fingerprint, keys, rows)
+        self._touch()
+        return shard
+
+    def _touch(self) -> None:
+        # When it was last used matters to prune() only, and is not worth an error.
+        with contextlib.suppress(OSError):
+            (self._directory / USED).touch()
+
+
+class _Pending:
+    """Rows that wait for their shard to be full."""
+
+    def __init__(self, row_bytes: int) -> None:
+        capacity = min(SHARD_ROWS, max(1, SHARD_BYTES // row_bytes))
+        self._keys = np.empty((capacity, KEY_BYTES), np.uint8)
+        self._rows = np.empty((capacity, row_bytes), np.uint8)
+        self._count = 0
+
+    @property
+    def full(self) -> bool:
+        return self._count == len(self._keys)
+
+    def take(self, keys: Bytes, rows: Bytes) -> int:
+        """Copy as many as there is room for, from the beginning; return how many."""
+        taken = min(len(keys), len(self._keys) - self._count)
+        end = self._count + taken
+        self._keys[self._count : end] = keys[:taken]
+        self._rows[self._count : end] = rows[:taken]
+        # Last, so that an interrupt leaves whole rows only.
+        self._count = end
+        return taken
+
+    def content(self) -> tuple[Bytes, Bytes]:
+        return self._keys[: self._count], self._rows[: self._count]
+
+    def clear(self) -> None:
+        self._count = 0
+
+
+def _neighbours(locations: Locations, shards: Locations) -> Iterator[tuple[int, int]]:
+    """Split into ranges whose rows lie one after the other in one file."""
+    apart = (np.diff(locations) != 1) | (np.diff(shards) != 0)
+    edges = [0, *(np.flatnonzero(apart) + 1).tolist(), len(locations)]
+    return ((start, stop) for start, stop in itertools.pairwise(edges) if start < stop)
+
+
+def _check_bytes(name: str, array: Bytes, width: int) -> None:
+    if array.dtype != np.uint8 or array.ndim != 2 or array.shape[1] != width:
+        raise ValueError(
+            f"{name} must be a uint8 array of shape (n, {width}), received {array.dtype} of "
+            f"shape {array.shape}. View the bytes with array.view(numpy.uint8)."
+        )
+
+
+def _check_locations(locations: Locations, rows: int) -> None:
+    if locations.dtype != np.int64 or locations.ndim != 1:
+        raise ValueError(
+            f"locations must be a one-dimensional int64 array, received {locations.dtype} of "
+            f"shape {locations.shape}. Pass what locate() returned."
+        )
+    if len(locations) and not 0 <= locations.min() <= locations.max() < rows:
+        raise ValueError(
+            f"locations must be from 0 to {rows - 1}, received {locations.min()} to "
+            f"{locations.max()}. -1 is the mark of a missing row: compute and append it first."
+        )

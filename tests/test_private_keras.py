@@ -1,0 +1,81 @@
+"""What topwork relies on of Keras' and TensorFlow's private attributes: an upgrade fails here first."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import topwork
+from topwork import _private_keras as private
+
+PACKAGE = Path(topwork.__file__).parent
+
+
+def test_the_call_that_made_a_tensor() -> None:
+    image = keras.Input((4,))
+    shared = keras.layers.Dense(2)
+    first, second = shared(image), shared(keras.ops.multiply(image, 2.0))
+    node = private.node_of(second)
+    assert node.operation is shared
+    assert node.outputs[0] is second
+    assert node.input_tensors[0] is not image
+    assert private.node_of(first).input_tensors[0] is image
+    scaling = private.node_of(node.input_tensors[0])
+    assert scaling.arguments.args[0] is image
+    assert scaling.arguments.args[1] == 2.0
+
+
+def test_a_mask_is_seen() -> None:
+    words = keras.Input((5,), dtype="int32")
+    assert private.has_mask(keras.layers.Embedding(10, 3, mask_zero=True)(words))
+    assert not private.has_mask(keras.layers.Embedding(10, 3)(words))
+
+
+def test_compile_arguments_come_back_as_they_were_given() -> None:
+    def loss(y: object, predicted: object) -> object:
+        return keras.losses.mean_squared_error(y, predicted)
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", loss=loss, metrics=["mae"], jit_compile=False)
+    config = private.compile_config(model)
+    assert config["loss"] is loss
+    assert config["metrics"] == ["mae"]
+    assert config["optimizer"] is model.optimizer
+
+
+def test_names_start_anew_and_go_on_after_both() -> None:
+    outside = keras.layers.Dense(1).name
+    with private.names_from_zero():
+        assert keras.layers.Dense(1).name == "dense"
+    number = int((re.findall(r"\d+", outside) or ["0"])[0])
+    assert keras.layers.Dense(1).name == f"dense_{number + 1}"
+
+
+def test_the_functions_of_a_data_set_and_of_those_below_it() -> None:
+    data = tf.data.Dataset.from_tensor_slices(np.zeros(3)).map(lambda x: x + 1).batch(2).map(tf.sin)
+    graphs = [function.function.graph.as_graph_def() for function in private.dataset_functions(data)]
+    assert [{"AddV2", "Sin"} & {node.op for node in graph.node} for graph in graphs] == [
+        {"Sin"},
+        {"AddV2"},
+    ]
+
+
+def test_no_other_module_reads_private_attributes() -> None:
+    pattern = re.compile(r"(?<![\w.])(\w+)\._(?!_)(\w+)|keras\.src")
+    for path in PACKAGE.rglob("*.py"):
+        if path.name == "_private_keras.py":
+            continue
+        for line in path.read_text("utf-8").splitlines():
+            for match in pattern.finditer(line):
+                if match[0] == "keras.src" or match[1] in (
+                    "model",
+                    "tensor",
+                    "layer",
+                    "dataset",
+                    "keras",
+                ):
+                    raise AssertionError(f"{path.name} reads {match[0]}: {line.strip()}")
