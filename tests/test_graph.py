@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topwork._features.split import NotSplittable, has_unknown_code, split
+from topwork._features.split import NotSplittable, split
 from topwork._networks.graph import clean_cuts, head_start, steps
 from topwork._networks.pixel_range import expected_range
 
@@ -377,15 +377,6 @@ def test_head_start_of_a_model_with_and_without_a_head():
     assert head_start(keras.Model(image, named)) == 5
     x = vector()
     assert head_start(keras.Model(x, dense("old")(x))) == 2
-
-
-def test_unknown_code_is_found_inside_nested_models_too():
-    x, y = vector(), vector()
-    known = keras.Model(x, dense("old")(x))
-    assert not has_unknown_code(known)
-    unknown = keras.Sequential([vector(), Doubled()])
-    assert has_unknown_code(keras.Model(y, unknown(known(y))))
-    assert has_unknown_code(keras.Sequential([vector(), layers.Lambda(lambda z: z)]))
 
 
 # expected_range ---------------------------------------------------------------------------------

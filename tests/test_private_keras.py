@@ -47,6 +47,18 @@ def test_compile_arguments_come_back_as_they_were_given() -> None:
     assert config["optimizer"] is model.optimizer
 
 
+def test_what_a_layer_holds_beside_its_books() -> None:
+    image = keras.Input((4,))
+    layer = keras.layers.Dense(2, activation="gelu")
+    layer(image)
+    held = private.attributes(layer)
+    assert held["activation"] is keras.activations.gelu
+    assert {"units", "use_bias", "kernel_initializer"} <= set(held)
+    assert not any(isinstance(value, keras.KerasTensor) for value in keras.tree.flatten(held))
+    assert not [name for name in held if "nodes" in name or name.startswith("_self_")]
+    assert private.attributes(3) == {}
+
+
 def test_names_start_anew_and_go_on_after_both() -> None:
     outside = keras.layers.Dense(1).name
     with private.names_from_zero():

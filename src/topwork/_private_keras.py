@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any
+
+import keras
 
 
 def node_of(tensor: Any) -> Any:
@@ -33,6 +36,25 @@ def compile_config(model: Any) -> dict[str, Any]:
     does not come back from it.
     """
     return dict(model._compile_config.config)
+
+
+def attributes(owner: Any) -> dict[str, Any]:
+    """What an object of Keras holds, but for what every layer has to keep its books.
+
+    The books refer to all layers that come before and after. No public way tells an activation from
+    them; `get_config` gives the name of a function, which other functions may have too.
+    """
+    held = vars(owner) if hasattr(owner, "__dict__") else {}
+    if not isinstance(owner, keras.Operation):
+        return held
+    books = _books()
+    # TensorFlow's books of what belongs into a checkpoint begin like this.
+    return {k: v for k, v in held.items() if k not in books and not k.startswith("_self_")}
+
+
+@functools.cache
+def _books() -> frozenset[str]:
+    return frozenset(vars(keras.layers.Layer()))
 
 
 @contextlib.contextmanager

@@ -18,8 +18,8 @@ from topwork._data.reading import Source
 from topwork._features.fingerprint import fingerprint
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.rows import MEMORY_FRACTION, available_memory
-from topwork._features.split import has_unknown_code
 from topwork._features.table import Keeping, Table, compute_table
+from topwork._features.unknown_code import unknown_code
 from topwork._store.inventory import readable
 from topwork._store.store import Store, open_store
 
@@ -68,10 +68,11 @@ class Computation:
     def __init__(self, model: keras.Model, frozen: FrozenPart, cache: Cache, verbose: str | int) -> None:
         self._model, self._frozen, self._cache, self._verbose = model, frozen, cache, verbose
         self._start = time.perf_counter()
-        if cache.store is not None and has_unknown_code(frozen.prefix):
+        unknown = None if cache.store is None else unknown_code(frozen.prefix)
+        if unknown:
             raise ValueError(
                 f"fit: cache_dir cannot be used for {model.name!r}: its frozen part has code that is not "
-                "Keras' own, so that features stored by another version of that code could not be told "
+                f"Keras' own, {unknown}. What another version of that code computed could not be told "
                 "apart. Leave cache_dir out: features are then kept for this run only."
             )
 

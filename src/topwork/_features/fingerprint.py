@@ -1,45 +1,62 @@
-"""The address of a prefix in a store: its architecture, its weights, its precision."""
+"""The address of a prefix in a store: its architecture, its weights, its precision, who runs it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from topwork._features.frozen_part import BATCH_SIZE
-from topwork._networks.graph import Step, steps, sublayers
+from topwork._features.unknown_code import full_name, functions_in
+from topwork._networks.graph import Step, steps
 
 # Names say nothing of what is computed, and differ between two builds in one process.
-_IRRELEVANT = frozenset({"name", "trainable", "build_config", "registered_name"})
+_IRRELEVANT = frozenset({"name", "trainable", "build_config", "compile_config", "registered_name"})
 
 
 def fingerprint(prefix: keras.Model) -> str:
-    """A digest of all that the features of an image depend on, but for the image; hexadecimal."""
+    """A digest of all that the features of an image depend on, but for the image; hexadecimal.
+
+    Only for a prefix without unknown code: of anything else there is no description that holds.
+    """
     ordered = steps(prefix)
-    digest = hashlib.sha256(f"topwork features 1, batches of {BATCH_SIZE}\n".encode())
-    architecture = json.dumps(_architecture(prefix, ordered), sort_keys=True, default=_described)
-    digest.update(architecture.encode())
+    digest = hashlib.sha256(json.dumps(_circumstances(), sort_keys=True).encode())
+    architecture = _architecture(prefix, ordered)
+    digest.update(json.dumps(architecture, sort_keys=True, default=_described_object).encode())
     operations = dict.fromkeys(step.operation for step in ordered)
-    for layer in sublayers(each for each in operations if isinstance(each, keras.Layer)):
-        for weight in [] if isinstance(layer, keras.Model) else layer.weights:
+    for layer in (each for each in operations if isinstance(each, keras.Layer)):
+        for weight in layer.weights:
             array = weight.numpy()
             digest.update(f"{array.dtype}{array.shape}".encode())
             digest.update(array.tobytes())
     return digest.hexdigest()
 
 
+def _circumstances() -> dict[str, Any]:
+    # What a layer computes is mended from version to version, and nobody can tell where it matters.
+    return {
+        "topwork features": 2,
+        "batch": BATCH_SIZE,
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "settings": [keras.config.floatx(), keras.config.epsilon(), keras.config.image_data_format()],
+    }
+
+
 def _architecture(prefix: keras.Model, ordered: list[Step]) -> Any:
     operations = list(dict.fromkeys(step.operation for step in ordered))
-    tensors = {id(tensor): f"tensor {i}" for i, tensor in enumerate(_tensors(ordered))}
+    made = [tensor for step in ordered for tensor in step.outputs]
+    tensors = {id(tensor): f"tensor {i}" for i, tensor in enumerate(made)}
     calls = [
         {
             "operation": operations.index(step.operation),
-            "arguments": keras.tree.map_structure(
-                lambda value: tensors.get(id(value), value), (step.args, step.kwargs)
-            ),
+            "arguments": _described((step.args, step.kwargs), tensors),
+            "functions": functions_in(step),
         }
         for step in ordered
     ]
@@ -50,24 +67,39 @@ def _architecture(prefix: keras.Model, ordered: list[Step]) -> Any:
     }
 
 
-def _described(value: Any) -> str:
-    """What JSON does not know: constants in the graph, whose `repr` leaves out most of their values."""
-    if hasattr(value, "__array__"):
+def _described(value: Any, tensors: Mapping[int, str]) -> Any:
+    """The arguments of a call as JSON: nothing in it may depend on names or on places in memory."""
+    if id(value) in tensors:
+        return tensors[id(value)]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, dict):
+        return ["dict", *sorted((repr(k), _described(v, tensors)) for k, v in value.items())]
+    if isinstance(value, slice):
+        return ["slice", *(_described(each, tensors) for each in (value.start, value.stop, value.step))]
+    if isinstance(value, (list, tuple)):
+        return [_described(each, tensors) for each in value]
+    if isinstance(value, (set, frozenset)):
+        return ["set", *sorted(json.dumps(_described(each, tensors)) for each in value)]
+    return _described_object(value)
+
+
+def _described_object(value: Any) -> Any:
+    if callable(getattr(value, "__array__", None)):
         array = value.numpy() if hasattr(value, "numpy") else np.asarray(value)
-        content = hashlib.sha256(array.tobytes()).hexdigest()
+        content = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
         return f"{array.dtype}{array.shape} {content}"
+    if hasattr(value, "__qualname__"):
+        return full_name(value)
+    if type(value).__module__.startswith("keras."):
+        return _without_names(keras.saving.serialize_keras_object(value))
     return repr(value)
 
 
-def _tensors(ordered: list[Step]) -> list[Any]:
-    return [tensor for step in ordered for tensor in step.outputs]
-
-
 def _configuration(operation: Any) -> Any:
-    serialized = keras.saving.serialize_keras_object(operation)
     if isinstance(operation, keras.Model):
         return {"class": type(operation).__name__, "graph": _architecture(operation, steps(operation))}
-    return _without_names(serialized)
+    return _without_names(keras.saving.serialize_keras_object(operation))
 
 
 def _without_names(value: Any) -> Any:

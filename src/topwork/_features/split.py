@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from topwork._networks.graph import Step, steps, sublayers
+from topwork._networks.graph import Step, steps
 from topwork._private_keras import has_mask
 
 
@@ -126,22 +126,6 @@ def _takes_training(layer: keras.Layer) -> bool:
     parameters = inspect.signature(call).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     return "training" in parameters or takes_any
-
-
-def has_unknown_code(model: keras.Model) -> bool:
-    """Whether `model` runs code that is not Keras' own, which no reading of the graph can judge."""
-    return any(
-        isinstance(layer, keras.layers.Lambda)
-        or not type(layer).__module__.startswith("keras.")
-        or _has_unknown_activation(layer)
-        for layer in sublayers(model.layers)
-    )
-
-
-def _has_unknown_activation(layer: keras.Layer) -> bool:
-    activation = getattr(layer, "activation", None)
-    module = getattr(activation, "__module__", "")
-    return activation is not None and not module.startswith(("keras.", "tensorflow."))
 
 
 def _replay(tail_steps: list[Step], frontier: list[Any], model: keras.Model) -> keras.Model:

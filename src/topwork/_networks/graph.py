@@ -36,16 +36,20 @@ def require_functional(model: object, caller: str) -> None:
         raise ValueError(
             f"{caller} works on a keras.Model. Received: {model!r} of type {type(model).__name__}."
         )
-    try:
-        readable = bool(model.inputs) and bool(model.outputs)
-    except (AttributeError, ValueError):
-        readable = False
-    if not readable:
+    if not has_graph(model):
         raise ValueError(
             f"{caller} reads the graph of a model, and {model.name!r} ({type(model).__name__}) has "
             "none: a subclassed model, or a Sequential model that was not built. Build a functional "
             "model, keras.Model(inputs, outputs), or give the Sequential model a keras.Input first."
         )
+
+
+def has_graph(model: keras.Model) -> bool:
+    """Whether `model` is functional or Sequential, and built."""
+    try:
+        return bool(model.inputs) and bool(model.outputs)
+    except (AttributeError, ValueError):
+        return False
 
 
 def steps(model: keras.Model) -> list[Step]:

@@ -18,8 +18,9 @@ from topwork._data.reading import Source, as_arrays, open_source
 from topwork._errors import warn
 from topwork._features.computation import Computation, open_cache
 from topwork._features.frozen_part import FrozenPart
-from topwork._features.split import NotSplittable, Split, has_unknown_code, split
+from topwork._features.split import NotSplittable, Split, split
 from topwork._features.table import Table
+from topwork._features.unknown_code import unknown_code
 from topwork._networks.compilation import build_optimizer, compile_arguments
 from topwork._networks.graph import require_functional
 
@@ -258,7 +259,7 @@ def _split(model: keras.Model, data: _Data, source: Source, verbose: str | int) 
     try:
         with model.distribute_strategy.scope():
             halves = split(model)
-        if has_unknown_code(halves.prefix):
+        if unknown_code(halves.prefix):
             _check_repeatable(halves.prefix, source)
     except NotSplittable as reason:
         _say_not_split(model, reason, verbose)
