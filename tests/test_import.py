@@ -19,6 +19,7 @@ PUBLIC_NAMES = [
     "describe",
     "fine_tune",
     "fit",
+    "fit_head",
     "freeze",
     "interpret",
     "list_backbones",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from topwork._store.store import open_store as open_store
     from topwork._training.fit import fit as fit
     from topwork._training.fit import precompute as precompute
+    from topwork._training.fit_head import fit_head as fit_head
 
 __version__ = "0.1.0"
 
@@ -37,6 +38,7 @@ _DEFINED_IN = {
     "describe": "_networks.describe",
     "fine_tune": "_networks.freezing",
     "fit": "_training.fit",
+    "fit_head": "_training.fit_head",
     "freeze": "_networks.freezing",
     "list_backbones": "_networks.applications",
     "load_backbone": "_networks.backbones",
@@ -56,6 +58,7 @@ __all__ = [
     "describe",
     "fine_tune",
     "fit",
+    "fit_head",
     "freeze",
     "interpret",
     "list_backbones",

@@ -1,0 +1,195 @@
+"""`fit_head`: the best linear head on frozen features, solved and not trained."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from topwork._data.randomness import randomness_in
+from topwork._data.reading import open_source
+from topwork._errors import warn
+from topwork._features.computation import Computation, open_cache
+from topwork._features.frozen_part import FrozenPart
+from topwork._features.rows import MEMORY_FRACTION, available_memory
+from topwork._features.table import Table
+from topwork._networks.graph import require_functional
+from topwork._training.head_examples import check_class_weight, head_examples
+from topwork._training.linear import LinearModel, fit_linear
+from topwork._training.linear_head import LinearHead, linear_head, units_of
+
+
+def fit_head(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    *,
+    validation_data: Any = None,
+    class_weight: Mapping[int, float] | str | None = None,
+    sample_weight: Any = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    verbose: str | int = "auto",
+) -> keras.callbacks.History:
+    """Solve a head that is one Dense layer on frozen features: no learning rate, no epochs, no chance.
+
+    What is frozen is computed once. On its features the regularised optimum is solved for: logistic
+    regression for softmax and sigmoid units, ridge regression for numbers. The strength of the penalty
+    is the one with the lowest loss in cross-validation on the training images. The solution is written
+    into the Dense layer, and the model stays as plain as it was.
+
+    Fine-tuning goes best from such a head: from one that has not converged, the first steps spoil what
+    was pretrained (Kumar et al., 2022, https://arxiv.org/abs/2202.10054).
+
+    Dropout and augmentation layers of the model have no part in it, and neither has the optimizer.
+    Features that would take more than half of the free memory stay in the store, or in a temporary
+    file, and are read from there in blocks, in every iteration.
+
+    Args:
+        model: A compiled model, frozen but for one Dense layer: `add_head(..., hidden_units=None)`
+            on a frozen backbone. With softmax, sigmoid units or no activation, and the loss that
+            belongs to it.
+        x: Images, as `fit` takes them.
+        y: Labels, if `x` is arrays.
+        validation_data: As in `fit`; only measured on.
+        class_weight: A weight for each class, by its number; classes left out count 1. `"balanced"`:
+            all classes count the same, however many images they have. For labels of one class.
+        sample_weight: One weight for each image, if `x` is arrays.
+        cache_dir: A folder to keep features in, as in `fit`, which finds them there.
+        verbose: 0 is silent.
+
+    Returns:
+        A History of one epoch, with the loss and the metrics as `model.evaluate` gives them for the
+        solved head: what `interpret.plot_history` and `callbacks.KeepBest(baseline=...)` take.
+        `history.params["strength"]` is the penalty that was chosen, and
+        `history.params["held_out_losses"]` the losses that it was chosen by.
+
+    Raises:
+        ValueError: More than one Dense layer is trainable, the loss has no optimum that can be solved
+            for, or the data cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> import topwork as tw
+        >>> backbone = tw.load_backbone("mobilenet", weights=None, input_shape=(32, 32, 3))
+        >>> model = tw.add_head(n_classes=3, hidden_units=None)(tw.freeze(backbone))
+        >>> images, labels = np.random.uniform(0, 255, (12, 32, 32, 3)), np.arange(12) % 3
+        >>> history = tw.fit_head(model, images, labels, verbose=0)
+        >>> sorted(history.history)
+        ['accuracy', 'loss']
+    """
+    require_functional(model, "fit_head")
+    _check_compiled(model)
+    head = linear_head(model)
+    units = units_of(head) if head.loss == "squared" else None
+    check_class_weight(class_weight, head)
+    tables = _tables(model, head, x, y, sample_weight, validation_data, cache_dir, verbose)
+    start = time.perf_counter()
+    examples = head_examples(tables[0], head, class_weight, units)
+    memory = MEMORY_FRACTION * available_memory()
+    solved = fit_linear(examples, head.loss, intercept=head.dense.use_bias, memory=memory)
+    _write(head.dense, solved)
+    figures = _measure(model, head, tables[0])
+    if len(tables) > 1:
+        figures |= {f"val_{name}": value for name, value in _measure(model, head, tables[1]).items()}
+    if verbose != 0:
+        _say(solved, figures, time.perf_counter() - start)
+    return _history(model, solved, figures, len(tables[0].batch_lengths), verbose)
+
+
+def _check_compiled(model: keras.Model) -> None:
+    if not model.compiled:
+        raise ValueError(
+            f"fit_head: {model.name!r} was not compiled, and the loss says what to solve for. Call "
+            "model.compile(loss=...), or make the head with add_head, which does."
+        )
+
+
+def _tables(
+    model: keras.Model,
+    head: LinearHead,
+    x: Any,
+    y: Any,
+    sample_weight: Any,
+    validation_data: Any,
+    cache_dir: Any,
+    verbose: str | int,
+) -> list[Table]:
+    """The features of the training data, and of the validation data if there is any."""
+    cache = open_cache("auto", cache_dir)
+    data = {"training data": (x, y, sample_weight)}
+    if validation_data is not None:
+        is_parts = isinstance(validation_data, (tuple, list))
+        data["validation data"] = tuple(validation_data) if is_parts else (validation_data,)
+    sources = {name: open_source(model, *parts) for name, parts in data.items()}
+    for name, parts in data.items():
+        _warn_of_randomness(parts[0], name)
+    prefix = keras.Model(model.inputs, head.features, name=f"{model.name}_prefix")
+    computation = Computation(model, FrozenPart(prefix), cache, verbose)
+    tables = [computation.table(source, name) for name, source in sources.items()]
+    computation.say(tables)
+    return tables
+
+
+def _warn_of_randomness(x: Any, name: str) -> None:
+    randomness = randomness_in(x)
+    if randomness is not None:
+        warn(
+            f"fit_head: the {name} is augmented at random: it has {randomness}. Each image is used once, "
+            "as it happens to come. Pass the images as they are."
+        )
+
+
+def _write(dense: keras.layers.Dense, solved: LinearModel) -> None:
+    dense.kernel.assign(solved.kernel)
+    if dense.use_bias:
+        dense.bias.assign(solved.bias)
+
+
+def _measure(model: keras.Model, head: LinearHead, table: Table) -> dict[str, float]:
+    """Loss and metrics on a data set, as `model.evaluate` gives them."""
+    model.reset_metrics()
+    for batch in table.dataset(None, shuffle=False):
+        features, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        predicted = head.predict(features)
+        loss = model.compute_loss(None, y, predicted, sample_weight, training=False)
+        model.metrics[0].update_state(loss, sample_weight=len(features))  # the mean of the losses
+        model.compute_metrics(None, y, predicted, sample_weight)
+    figures = {name: float(value) for name, value in model.get_metrics_result().items()}
+    model.reset_metrics()
+    return figures
+
+
+def _say(solved: LinearModel, figures: dict[str, float], seconds: float) -> None:
+    measured = " - ".join(f"{name}: {value:.4f}" for name, value in figures.items())
+    print(
+        f"topwork: head solved in {seconds:.1f} s, penalty {solved.strength:.2g} of "
+        f"{len(solved.losses)} tried by cross-validation. {measured}",
+        flush=True,
+    )
+
+
+def _history(
+    model: keras.Model,
+    solved: LinearModel,
+    figures: dict[str, float],
+    n_batches: int,
+    verbose: str | int,
+) -> keras.callbacks.History:
+    history = keras.callbacks.History()
+    history.set_model(model)
+    history.set_params(
+        {
+            "verbose": verbose,
+            "epochs": 1,
+            "steps": n_batches,
+            "strength": solved.strength,
+            "held_out_losses": dict(solved.losses),
+        }
+    )
+    history.on_train_begin()
+    history.on_epoch_end(0, figures)
+    model.history = history
+    return history

@@ -1,0 +1,151 @@
+"""Linear models on features: the regularised optimum, its strength chosen by cross-validation.
+
+Multinomial and binary logistic regression and ridge regression with an L2 penalty: what Kornblith, Shlens
+and Le (2019, https://arxiv.org/abs/1805.08974) and Radford et al. (2021, https://arxiv.org/abs/2103.00020)
+compare networks by.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from topwork._training.linear_fits import Array, Examples, Fits, Scaling, scaling_of
+
+# From strong to weak. Rows of scaled features have a length of about 1, so that a strength means the same
+# for any number of features.
+STRENGTHS = tuple(10.0 ** (half_decades / 2) for half_decades in range(2, -9, -1))
+N_FOLDS = 5
+# Lengths of the gradient to stop at, for each image: held-out losses are then exact to a thousandth,
+# and the accuracies of the last fit have settled.
+_FOLD_TOLERANCE = 1e-3
+_LOSS_PRECISION = 1e-3
+TOLERANCE = 3e-4
+
+# Multiply-adds of one reading of all rows: up to where all folds are solved, and as many as there may be
+# on the rows that the strength is chosen on.
+_FOLDS_WORK = 1e9
+_CHOICE_WORK = 4e10
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearModel:
+    """A fitted linear model: `features @ kernel + bias`.
+
+    Attributes:
+        kernel: (features, outputs), the scaling of the features folded in.
+        bias: (outputs,)
+        strength: The penalty that was chosen.
+        losses: Of images held out, by strength, as far as they were tried.
+    """
+
+    kernel: Array
+    bias: Array
+    strength: float
+    losses: dict[float, float]
+
+    def scores(self, features: Array) -> Array:
+        """What the Dense layer gives before its activation."""
+        return features @ self.kernel + self.bias
+
+
+def fit_linear(
+    examples: Examples,
+    loss: str,
+    *,
+    intercept: bool = True,
+    strengths: Sequence[float] = STRENGTHS,
+    tolerance: float = TOLERANCE,
+    memory: float = np.inf,
+) -> LinearModel:
+    """Fit a linear model; its strength is the one with the lowest loss on images held out.
+
+    Args:
+        examples: Features that are finite, targets and weights.
+        loss: `"softmax"`, `"sigmoid"` or `"squared"`.
+        intercept: Whether there is a bias.
+        strengths: Penalties to choose from, in falling order.
+        tolerance: How exactly the last fit, on all images, is solved.
+        memory: Bytes that features may be kept in; larger ones are read again in each iteration.
+
+    Returns:
+        The model.
+    """
+    examples = dataclasses.replace(examples, weights=examples.weights / examples.weights.mean())
+    examples, unit, origin = _scaled_targets(examples, intercept, loss)
+    scaling = scaling_of(examples, intercept)
+    strength, weights, losses = _chosen(examples, scaling, loss, strengths, memory)
+    whole = Fits(examples, scaling, loss, np.zeros((1, len(examples)), bool), memory)
+    solved = whole.solve(strength, weights.mean(axis=0, keepdims=True), tolerance)
+    kernel, bias = scaling.fold(solved[0])
+    return LinearModel(kernel * unit, bias * unit + origin, strength, losses)
+
+
+def _scaled_targets(examples: Examples, centred: bool, loss: str) -> tuple[Examples, Array, Array]:
+    """Numbers to be predicted, in units of their deviation, so that a strength means the same for any.
+
+    Returns:
+        The examples, what a unit is and where 0 is, (outputs,); those of classes as they are.
+    """
+    one, zero = np.ones(examples.n_outputs, np.float32), np.zeros(examples.n_outputs, np.float32)
+    if loss != "squared":
+        return examples, one, zero
+    weights, targets = examples.weights[:, None], examples.targets.astype(np.float64)
+    origin = (weights * targets).mean(axis=0) if centred else zero
+    deviation = np.sqrt((weights * (targets - origin) ** 2).mean(axis=0))
+    unit = np.where(deviation > 0, deviation, 1)
+    scaled = dataclasses.replace(examples, targets=(targets - origin) / unit)
+    return scaled, unit.astype(np.float32), origin.astype(np.float32)
+
+
+def _chosen(
+    examples: Examples, scaling: Scaling, loss: str, strengths: Sequence[float], memory: float
+) -> tuple[float, Array, dict[float, float]]:
+    """The best strength, the weights of each fold's fit with it, and the losses.
+
+    Each fit starts where the one with the next stronger penalty ended, and none is made once the
+    loss falls no more: fits with next to no penalty take the longest and are the worst.
+    """
+    shape = (1, examples.n_outputs, scaling.n_columns)
+    if len(strengths) == 1 or len(examples) < 2:
+        return strengths[0], np.zeros(shape, np.float32), {}
+    examples, held_out = _held_out(examples, scaling.n_columns)
+    fits = Fits(examples, scaling, loss, held_out, memory)
+    weights = np.zeros((len(held_out), *shape[1:]), np.float32)
+    best, losses = (strengths[0], weights), {}
+    for strength in strengths:
+        weights = fits.solve(strength, weights, _FOLD_TOLERANCE)
+        losses[strength] = fits.held_out_loss(weights)
+        lowest = losses[best[0]]
+        if strength != best[0] and losses[strength] > lowest * (1 - _LOSS_PRECISION):
+            break
+        best = strength, weights
+    return *best, losses
+
+
+def _held_out(examples: Examples, n_columns: int) -> tuple[Examples, Array]:
+    """The examples to choose the strength on, and which of them each fold holds out, (folds, rows)."""
+    work_a_row = n_columns * examples.n_outputs
+    n_folds = min(N_FOLDS, len(examples))
+    folds = fold_of(examples.targets, n_folds)
+    n_most = max(1000, int(_CHOICE_WORK / work_a_row))
+    if len(examples) > n_most:
+        chosen = np.sort(np.random.default_rng(0).permutation(len(examples))[:n_most])
+        examples, folds = examples.subset(chosen), folds[chosen]
+    n_solved = n_folds if len(examples) * work_a_row <= _FOLDS_WORK else 1
+    return examples, np.arange(n_solved)[:, None] == folds
+
+
+def fold_of(targets: Array, n_folds: int) -> Array:
+    """The fold in which each image is held out.
+
+    Classes, and numbers if there is one an image, are spread evenly; the order is random.
+    """
+    order = np.random.default_rng(0).permutation(len(targets))
+    if targets.size == len(targets):
+        order = order[np.argsort(targets.ravel()[order], kind="stable")]
+    folds = np.empty(len(targets), np.int64)
+    folds[order] = np.arange(len(targets)) % n_folds
+    return folds

@@ -1,0 +1,204 @@
+"""What linear models are fitted to, and several of them fitted to it at once.
+
+Features are centred and divided by the square root of their standard deviations (Pareto scaling; van
+den Berg et al., 2006, https://doi.org/10.1186/1471-2164-7-142). Division by the standard deviations
+themselves makes the rarely active units of a network as loud as the others: on twelve pairs of a
+network and a set of photographs the accuracy was 1.9 points lower in the mean.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from topwork._training.minimise import Function, minimise
+
+Array = npt.NDArray[Any]
+
+# Numbers in the largest array of a block.
+_BLOCK_SIZE = 2**23
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """What a linear model is fitted to.
+
+    Attributes:
+        read: From numbers of rows to features (rows, features), float32.
+        rows: The numbers of those that count.
+        targets: Of these rows: numbers of classes, (rows,), or one number for each output.
+        weights: Of these rows, greater than 0.
+        n_features: In a row.
+        n_outputs: Of the model.
+    """
+
+    read: Callable[[Array], Array]
+    rows: Array
+    targets: Array
+    weights: Array
+    n_features: int
+    n_outputs: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def subset(self, chosen: Array) -> Examples:
+        """Some of them, by their places."""
+        return dataclasses.replace(
+            self,
+            rows=self.rows[chosen],
+            targets=self.targets[chosen],
+            weights=self.weights[chosen],
+        )
+
+    def blocks(self, width: int = 0) -> Iterator[tuple[slice, Array]]:
+        """The features, as many rows at a time as do not make an array too large.
+
+        Args:
+            width: How many numbers will be computed from a row, if that is more than it has.
+        """
+        length = max(32, _BLOCK_SIZE // max(self.n_features, width))
+        for start in range(0, len(self), length):
+            part = slice(start, min(start + length, len(self)))
+            yield part, self.read(self.rows[part])
+
+    def target_block(self, part: slice) -> Array:
+        """Targets of some rows, (rows, outputs)."""
+        targets = self.targets[part]
+        if targets.ndim > 1:
+            return targets.astype(np.float32, copy=False)
+        return (targets[:, None] == np.arange(self.n_outputs)).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """`(features - mean) * scale`, and a column of ones if there is an intercept."""
+
+    mean: Array
+    scale: Array
+    intercept: bool
+
+    @property
+    def n_columns(self) -> int:
+        return len(self.mean) + self.intercept
+
+    def apply(self, features: Array) -> Array:
+        columns = np.empty((len(features), self.n_columns), np.float32)
+        scaled = columns[:, : len(self.mean)]
+        np.subtract(features, self.mean, out=scaled)
+        scaled *= self.scale
+        columns[:, len(self.mean) :] = 1
+        return columns
+
+    def fold(self, weights: Array) -> tuple[Array, Array]:
+        """From weights (outputs, columns) to a kernel and a bias for features as they are."""
+        kernel = (weights[:, : len(self.mean)] * self.scale).T.astype(np.float64)
+        bias = -self.mean.astype(np.float64) @ kernel
+        if self.intercept:
+            bias = bias + weights[:, -1]
+        return kernel.astype(np.float32), bias.astype(np.float32)
+
+
+def scaling_of(examples: Examples, intercept: bool) -> Scaling:
+    """The scaling that suits the features, each counted by its weight."""
+    total, square = np.zeros((2, examples.n_features))
+    for part, features in examples.blocks():
+        weights = examples.weights[part].astype(np.float64)
+        total = total + weights @ features
+        square = square + weights @ np.square(features, dtype=np.float64)
+    average = total / len(examples)
+    mean = average if intercept else np.zeros_like(average)
+    deviation = np.sqrt(np.maximum(square / len(examples) - mean**2, 0))
+    # A unit that is never active, or always the same, says nothing; rounding must not make it speak.
+    constant = deviation <= 1e-6 * np.maximum(np.abs(average), np.finfo(np.float32).tiny)
+    scale = np.where(constant, 0, 1 / np.sqrt(np.where(constant, 1, deviation)))
+    scale /= max(float(np.square(scale * deviation).sum()) ** 0.5, 1e-30)
+    return Scaling(mean.astype(np.float32), scale.astype(np.float32), intercept)
+
+
+class Fits:
+    """Several fits on one set of images, each without some of them; solved at once, as one problem.
+
+    The many columns of one product cost little more than the few of one fit. Weights are of shape
+    (fits, outputs, columns), the intercept last.
+    """
+
+    def __init__(
+        self, examples: Examples, scaling: Scaling, loss: str, held_out: Array, memory: float
+    ) -> None:
+        self._examples, self._scaling, self._held_out = examples, scaling, held_out
+        self._losses = _LOSSES[loss]
+        self._used = (~held_out * examples.weights).T.astype(np.float32)
+        self._shape = (len(held_out), examples.n_outputs, scaling.n_columns)
+        fits_memory = 4 * len(examples) * scaling.n_columns <= memory
+        self._kept = list(self._read()) if fits_memory else None
+
+    def solve(self, strength: float, start: Array, tolerance: float) -> Array:
+        return minimise(self._objective(strength), start, tolerance * len(self._examples))
+
+    def held_out_loss(self, weights: Array) -> float:
+        total = 0.0
+        for part, rows in self._blocks():
+            losses, _ = self._losses_and_residuals(part, rows, weights)
+            held_out = self._held_out[:, part].T * self._examples.weights[part][:, None]
+            total += float((losses.numpy() * held_out).sum())
+        return total / float((self._held_out * self._examples.weights).sum())
+
+    def _objective(self, strength: float) -> Function:
+        """The sum of the penalised losses of all fits, with its gradient."""
+        n_penalised = len(self._scaling.mean)
+
+        def function(weights: Array) -> tuple[float, Array]:
+            penalised = weights[..., :n_penalised]
+            value = strength / 2 * float(np.square(penalised).sum(dtype=np.float64))
+            gradient = np.zeros(self._shape, np.float32)
+            for part, rows in self._blocks():
+                used = self._used[part]
+                losses, residuals = self._losses_and_residuals(part, rows, weights)
+                value += float((losses.numpy().astype(np.float64) * used).sum())
+                residuals = tf.reshape(residuals * used[..., None], (len(used), -1))
+                product = tf.matmul(residuals, rows, transpose_a=True)
+                gradient += product.numpy().reshape(self._shape)
+            gradient[..., :n_penalised] += strength * penalised
+            return value, gradient
+
+        return function
+
+    def _losses_and_residuals(self, part: slice, rows: Any, weights: Array) -> tuple[Any, Any]:
+        """For some rows the loss of each fit, (rows, fits), and its derivative by each score."""
+        # Products by TensorFlow: on a machine that has other things to do, the threads of NumPy's wait
+        # for each other ten times as long as a product as small as these takes.
+        scores = tf.matmul(rows, weights.reshape(-1, weights.shape[-1]), transpose_b=True)
+        scores = tf.reshape(scores, (-1, *self._shape[:2]))
+        return self._losses(scores, self._examples.target_block(part)[:, None])
+
+    def _blocks(self) -> Iterator[tuple[slice, Any]]:
+        return iter(self._kept) if self._kept is not None else self._read()
+
+    def _read(self) -> Iterator[tuple[slice, Any]]:
+        for part, features in self._examples.blocks(self._shape[0] * self._shape[1]):
+            yield part, tf.constant(self._scaling.apply(features))
+
+
+def _softmax(scores: Any, targets: Any) -> tuple[Any, Any]:
+    logs = tf.nn.log_softmax(scores)
+    return -tf.reduce_sum(targets * logs, axis=-1), tf.exp(logs) - targets
+
+
+def _sigmoid(scores: Any, targets: Any) -> tuple[Any, Any]:
+    targets = tf.broadcast_to(targets, tf.shape(scores))
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(targets, scores)
+    return tf.reduce_sum(losses, axis=-1), tf.sigmoid(scores) - targets
+
+
+def _squared(scores: Any, targets: Any) -> tuple[Any, Any]:
+    residuals = scores - targets
+    return tf.reduce_sum(tf.square(residuals), axis=-1) / 2, residuals
+
+
+_LOSSES = {"softmax": _softmax, "sigmoid": _sigmoid, "squared": _squared}
