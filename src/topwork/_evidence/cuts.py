@@ -95,7 +95,7 @@ def compare_cuts(
 
     The network is run once over each data set and gives the features of all cuts together, averaged
     over height and width. On those of each cut a linear probe is trained: a logistic regression on
-    standardised features, its L2 penalty chosen by cross-validation on the training images (Kornblith,
+    scaled features, its L2 penalty chosen by cross-validation on the training images (Kornblith,
     Shlens and Le, 2019, https://arxiv.org/abs/1805.08974). Features from the middle of a network often
     transfer better than its last ones (Yosinski et al., 2014, https://arxiv.org/abs/1411.1792).
 
