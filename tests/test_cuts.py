@@ -401,7 +401,7 @@ def test_plot_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             (TRAIN[0], None),
             VALIDATION,
-            r"must be class numbers.*training data has an array of shape \(\)",
+            r"training data has no labels\. Pass \(images, labels\)",
         ),
         ((TRAIN[0], ["cat", "dog"] * 30), VALIDATION, r"must be class numbers.*np\.unique\(labels"),
         (
@@ -436,7 +436,9 @@ def test_a_dataset_without_labels() -> None:
 
 def test_a_dataset_without_images() -> None:
     images = tf.data.Dataset.from_tensor_slices(VALIDATION).batch(8).take(0)
-    with pytest.raises(ValueError, match=r"compare_cuts: the validation data has no images\. Look at"):
+    with pytest.raises(
+        ValueError, match=r"compare_cuts: the validation data \(small\) has no images\. Look"
+    ):
         compare_cuts(small_network(), TRAIN, images, verbose=0)
 
 

@@ -84,3 +84,16 @@ def dataset_functions(dataset: Any) -> Iterator[Any]:
     yield from dataset._functions()
     for inputs in dataset._inputs():
         yield from dataset_functions(inputs)
+
+
+def repeated_forever(dataset: Any) -> Any:
+    """What `dataset` repeats without end, if `.repeat()` of data that ends is its last step; else None.
+
+    The classes of datasets have no public names, and `_input_dataset` no public way to it.
+    """
+    while type(dataset).__name__ in ("_PrefetchDataset", "_OptionsDataset"):
+        (dataset,) = dataset._inputs()
+    if type(dataset).__name__ != "_RepeatDataset" or int(dataset._count) != -1:
+        return None
+    (inputs,) = dataset._inputs()
+    return None if int(inputs.cardinality()) == -1 else inputs

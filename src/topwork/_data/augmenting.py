@@ -9,7 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from topwork._data.reading import DEFAULT_BATCH_SIZE, as_arrays, inputs_in_order, inputs_of
+from topwork._data.inputs import as_arrays, inputs_in_order, inputs_of
+from topwork._data.reading import DEFAULT_BATCH_SIZE
 from topwork._errors import warn
 
 Augment = Callable[[Any], Any]

@@ -7,11 +7,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from topwork._errors import warn
+from topwork._data.labels import LabelKind as LabelKind
+from topwork._data.labels import ignored_class, label_kinds, label_problem, output_names
+from topwork._data.labels import label_kind as label_kind
+from topwork._data.pixels import warn_of_scaled_pixels as warn_of_scaled_pixels
+from topwork._data.ragged import even_parts
+from topwork._data.source import Source
+from topwork._data.weighting import check_sample_weight
+from topwork._errors import InputError
 from topwork._networks.pixel_range import expected_range
-
-# A black image has small pixels too; 1 and a little is what scaling to 0..1 leaves at most.
-_LARGEST_SCALED_PIXEL = 1.5
 
 
 class Guard:
@@ -21,26 +25,40 @@ class Guard:
         self._data_name = data_name
         self._input_names = [tensor.name for tensor in model.inputs]
         self._range = expected_range(model)
-        self._expects_labels = label_kind(model) if labelled else None
-        self._ignored = getattr(model.loss, "ignore_class", None)
+        self._labels = _LabelCheck(model) if labelled else None
         self._n_seen = 0
 
-    def check(self, inputs: list[Any], y: Any) -> None:
-        """Raise for pixels or labels that cannot be trained on; warn of a wrong pixel range, once."""
-        for name, array in zip(self._input_names, inputs, strict=True):
-            self._check_finite(name, array)
-        # A black image tells nothing: the first batch with anything else in it decides.
-        if self._range is not None and inputs[0].any():
-            warn_of_scaled_pixels(inputs[0], self._range, f"fit: {self._data_name}")
-            self._range = None
-        if self._expects_labels is not None:
-            check_labels(y, *self._expects_labels, self._data_name, self._n_seen, ignored=self._ignored)
-        self._n_seen += len(inputs[0])
+    def check(self, inputs: list[Any], y: Any, sample_weight: Any = None) -> None:
+        """Raise for pixels, labels or weights that cannot be trained on; warn of pixels, once."""
+        for part, _ in even_parts(inputs):
+            self._check_pixels(part)
+        n_images = next(len(array) for array in inputs if array is not None)
+        if self._labels is not None:
+            self._labels.check(y, self._data_name, self._n_seen)
+            check_sample_weight(sample_weight, self._data_name)
+        self._n_seen += n_images
+
+    def look_through(self, source: Source, most: int | None = None) -> None:
+        """Check a whole data set, or its first batches."""
+        for number, batch in enumerate(source.batches(), start=1):
+            self.check(batch.inputs, batch.y, batch.sample_weight)
+            if number == most:
+                break
+        self.check_not_empty()
 
     def check_not_empty(self) -> None:
         """Raise if no image has been seen."""
         if self._n_seen == 0:
-            raise ValueError(f"fit: {self._data_name} has no images. Look at how the data set is made.")
+            raise InputError(f"{self._data_name} has no images. Look at how the data set is made.")
+
+    def _check_pixels(self, inputs: list[Any]) -> None:
+        for name, array in zip(self._input_names, inputs, strict=True):
+            if array is not None:
+                self._check_finite(name, array)
+        # A black image tells nothing: the first batch with anything else in it decides.
+        if self._range is not None and inputs[0].any():
+            warn_of_scaled_pixels(inputs[0], self._range, self._data_name)
+            self._range = None
 
     def _check_finite(self, name: str, array: Any) -> None:
         # A sum is NaN or infinite if one of its terms is, and costs a fraction of asking each.
@@ -48,141 +66,52 @@ class Guard:
             return
         bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
         first = self._n_seen + int(bad.argmax())
-        raise ValueError(
-            f"fit: {self._data_name} has pixels that are NaN or infinite, in input {name!r}, first in "
+        raise InputError(
+            f"{self._data_name} has pixels that are NaN or infinite, in input {name!r}, first in "
             f"image {first} (counted from 0). Find out where they come from, a division by zero for "
             "example, and leave such images out."
         )
 
 
-def warn_of_scaled_pixels(pixels: Any, expected: tuple[float, float] | None, subject: str) -> None:
-    """Warn if `pixels` were scaled to 0-1 or -1 to 1, and the `expected` range is 0 to 255.
+class _LabelCheck:
+    """The labels of each output against what its loss takes."""
 
-    Args:
-        pixels: Of an image or of a batch.
-        expected: The range that the model expects; None if that is not known.
-        subject: The public function and what has the pixels: ``"predict: the image"``.
-    """
-    if expected is None or not pixels.any():  # a black image tells nothing
-        return
-    low, high = float(pixels.min()), float(pixels.max())
-    if high <= _LARGEST_SCALED_PIXEL:
-        warn(
-            f"{subject} has pixels from {low:.3g} to {high:.3g}, and the model expects raw pixels from "
-            "0 to 255: its preprocessing is part of it. Leave out your own scaling, such as "
-            "Rescaling(1 / 255)."
-        )
+    def __init__(self, model: keras.Model) -> None:
+        self._kinds = dict(zip(output_names(model), label_kinds(model), strict=True))
+        self._ignored = ignored_class(model)
 
+    def check(self, y: Any, subject: str, n_before: int) -> None:
+        """Raise unless the labels of a batch are what the losses take."""
+        if y is None:
+            if any(self._kinds.values()):
+                raise InputError(
+                    f"{subject} has no labels. Pass them as y, or as (images, labels) in a dataset."
+                )
+            return
+        for name, labels in self._by_output(y, subject):
+            kind = self._kinds[name]
+            problem = None if kind is None else label_problem(labels, kind, self._ignored)
+            if problem:
+                output = f", for the output {name!r}," if len(self._kinds) > 1 else ""
+                raise InputError(
+                    f"{subject} has{output} {problem}. First seen in images {n_before} to "
+                    f"{n_before + len(labels) - 1}."
+                )
 
-def label_kind(model: keras.Model) -> tuple[str, int] | None:
-    """What labels the loss takes, `"sparse"`, `"categorical"` or `"binary"`, and the classes.
-
-    None for a loss of another kind, several outputs, or outputs that are not one vector an image.
-    """
-    losses = keras.tree.flatten(model.loss)  # one, or a list or dict of one for each output
-    if len(losses) != 1 or len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
-        return None
-    loss = keras.losses.get(losses[0])
-    kind = _KINDS.get(getattr(loss, "fn", loss))  # a loss object has the function as `fn`
-    return None if kind is None else (kind, int(model.outputs[0].shape[-1]))
-
-
-_KINDS = {
-    keras.losses.sparse_categorical_crossentropy: "sparse",
-    keras.losses.categorical_crossentropy: "categorical",
-    keras.losses.categorical_focal_crossentropy: "categorical",
-    keras.losses.binary_crossentropy: "binary",
-    keras.losses.binary_focal_crossentropy: "binary",
-}
-
-
-def check_labels(
-    y: Any, kind: str, n_classes: int, data_name: str, n_before: int = 0, *, ignored: int | None = None
-) -> None:
-    """Raise unless the labels are what the loss of `kind` takes, or the class that it ignores."""
-    if y is None:
-        raise ValueError(
-            f"fit: {data_name} has no labels. Pass them as y, or as (images, labels) in a dataset."
-        )
-    labels = np.asarray(y)
-    problem = _type_problem(labels) or _CHECKS[kind](labels, n_classes, ignored)
-    if problem is None and labels.dtype.kind == "f" and not np.isfinite(labels).all():
-        problem = "labels that are NaN or infinite. Leave such images out"
-    if problem:
-        raise ValueError(
-            f"fit: {data_name} has {problem}. First seen in images {n_before} to "
-            f"{n_before + len(labels) - 1}."
-        )
-
-
-def _type_problem(labels: Any) -> str | None:
-    if labels.dtype.kind in "OSUM":
-        return (
-            f"labels of type {labels.dtype}, the first {labels.flat[0]!r}, and the loss takes numbers. "
-            "Number the classes, names, labels = np.unique(labels, return_inverse=True) for example"
-        )
-    return None
-
-
-def _sparse_problem(labels: Any, n_classes: int, ignored: int | None) -> str | None:
-    if labels.ndim == 2 and labels.shape[1] == n_classes and n_classes > 1:
-        return (
-            f"one-hot labels of shape {labels.shape}, and the loss is sparse_categorical_crossentropy, "
-            f"which takes class numbers. Pass labels.argmax(axis=-1), or compile with "
-            "loss='categorical_crossentropy'"
-        )
-    if not _is_column(labels):
-        return f"labels of shape {labels.shape}, and the loss takes one class number for each image"
-    outside = labels[(labels < 0) | (labels >= n_classes) | (labels != np.floor(labels))]
-    if ignored is not None:
-        outside = outside[outside != ignored]
-    if len(outside):
-        return (
-            f"the label {outside.flat[0]}, and the model has {n_classes} classes, numbered 0 to "
-            f"{n_classes - 1}. Number the labels from 0, or make the head with more classes"
-        )
-    return None
-
-
-def _categorical_problem(labels: Any, n_classes: int, _: int | None) -> str | None:
-    if labels.ndim != 2 or labels.shape[1] != n_classes:
-        return (
-            f"labels of shape {labels.shape}, and the loss is a categorical crossentropy, which takes "
-            f"one-hot labels of shape (images, {n_classes}). Pass keras.utils.to_categorical(labels, "
-            f"{n_classes}), or compile with loss='sparse_categorical_crossentropy'"
-        )
-    if (labels < 0).any() or (labels > 1).any():
-        return f"one-hot labels from {labels.min()} to {labels.max()}. They go from 0 to 1"
-    return None
-
-
-def _binary_problem(labels: Any, n_classes: int, _: int | None) -> str | None:
-    if n_classes == 1 and labels.ndim == 2 and labels.shape[1] > 1:
-        return (
-            f"one-hot labels of shape {labels.shape}, and the model has one sigmoid unit, which takes "
-            "0 or 1 for each image. Pass labels.argmax(axis=-1)"
-        )
-    if n_classes > 1 and labels.shape[1:] != (n_classes,):
-        return (
-            f"labels of shape {labels.shape}, and the model has {n_classes} sigmoid units, which take "
-            f"0 or 1 for each class, shape (images, {n_classes}). For one class of several, compile "
-            "with loss='sparse_categorical_crossentropy'"
-        )
-    outside = labels[(labels < 0) | (labels > 1)]
-    if len(outside):
-        return (
-            f"the label {outside.flat[0]}, and a sigmoid unit tells 0 from 1. For more classes make "
-            "the head with add_head(n_classes=...), 2 or more"
-        )
-    return None
-
-
-_CHECKS = {
-    "sparse": _sparse_problem,
-    "categorical": _categorical_problem,
-    "binary": _binary_problem,
-}
-
-
-def _is_column(labels: Any) -> bool:
-    return labels.ndim == 1 or (labels.ndim == 2 and labels.shape[1] == 1)
+    def _by_output(self, y: Any, subject: str) -> list[tuple[str, Any]]:
+        names = list(self._kinds)
+        if isinstance(y, dict):
+            unknown = [key for key in y if key not in names]
+            if unknown:
+                raise InputError(
+                    f"{subject} has labels for {unknown[0]!r}, and the outputs are named "
+                    f"{', '.join(names)}. Rename them."
+                )
+            return [(name, y[name]) for name in y if y[name] is not None]
+        flat = keras.tree.flatten(y)
+        if len(flat) != len(names):
+            raise InputError(
+                f"{subject} has {len(flat)} arrays of labels, and the model {len(names)} outputs: "
+                f"{', '.join(names)}. Each output needs labels of its own."
+            )
+        return [pair for pair in zip(names, flat, strict=True) if pair[1] is not None]

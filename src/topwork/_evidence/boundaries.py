@@ -11,10 +11,12 @@ from typing import Any
 
 import keras
 
-from topwork._data.checks import label_kind
-from topwork._data.labelled import LabelledData
+from topwork._data.classes import class_numbers
+from topwork._data.labels import label_kind
 from topwork._data.reading import open_source
+from topwork._errors import InputError, public, whole_number
 from topwork._evidence.comparison import Comparison, accuracy_cells, standard_error
+from topwork._evidence.labelled import LabelledData, check_data
 from topwork._networks.blocks import block_ends, spread
 from topwork._networks.compilation import compile_arguments, fresh_optimizer
 from topwork._networks.freezing import _DEFAULT_LEARNING_RATE, _can_learn, _fine_tune_boundary, fine_tune
@@ -74,6 +76,7 @@ class BoundaryRow:
         }
 
 
+@public
 def compare_boundaries(
     model: keras.Model,
     train: Any,
@@ -127,12 +130,8 @@ def compare_boundaries(
     """
     _check_model(model)
     indices = _indices(model, boundaries)
-    data = _Data(
-        LabelledData(train, "training data", "compare_boundaries").parts(),
-        LabelledData(validation_data, "validation data", "compare_boundaries").parts(),
-        cache_dir,
-        verbose,
-    )
+    check_data(LabelledData(train, "training data"), LabelledData(validation_data, "validation data"))
+    data = _Data(train, validation_data, cache_dir, verbose)
     copy, start = _copy(model), model.get_weights()
     tuned = []
     for number, index in enumerate(indices, start=1):
@@ -155,14 +154,14 @@ def compare_boundaries(
 def _check_model(model: keras.Model) -> None:
     require_functional(model, "compare_boundaries")
     if not model.compiled:
-        raise ValueError(
-            f"compare_boundaries: {model.name!r} was not compiled. Make the head with add_head, which "
+        raise InputError(
+            f"{model.name!r} was not compiled. Make the head with add_head, which "
             "does, and train it first: fit(model, ...)."
         )
     kind = label_kind(model)
-    if kind is None or (kind[0] == "binary" and kind[1] > 1):
-        raise ValueError(
-            "compare_boundaries: accuracies are compared, so that the model must have one output and "
+    if kind is None or not kind.is_one_class:
+        raise InputError(
+            "accuracies are compared, so that the model must have one output and "
             "the loss sparse_categorical_crossentropy, categorical_crossentropy or, with one unit, "
             f"binary_crossentropy. {model.name!r} gives {model.output_shape}, and its loss is "
             f"{model.loss!r}. Compile it with one of these."
@@ -174,14 +173,14 @@ def _indices(model: keras.Model, boundaries: Sequence[int | str] | None) -> list
     if boundaries is None:
         indices = spread(_block_starts(model), _MOST_BOUNDARIES)
         if not indices:
-            raise ValueError(
-                f"compare_boundaries: {model.name!r} has no block with weights to train behind a clean "
+            raise InputError(
+                f"{model.name!r} has no block with weights to train behind a clean "
                 "cut. Name layers to unfreeze from in boundaries; describe(model) lists them."
             )
         return indices[::-1]
-    if isinstance(boundaries, (str, int)) or not boundaries:
-        raise ValueError(
-            "compare_boundaries: boundaries must be a list of indices as in model.layers, or of layer "
+    if isinstance(boundaries, str) or whole_number(boundaries) is not None or not len(boundaries):
+        raise InputError(
+            "boundaries must be a list of indices as in model.layers, or of layer "
             f"names. Received: {boundaries!r}. Leave it out to compare the beginnings of blocks."
         )
     return sorted({_fine_tune_boundary(model, each) for each in boundaries}, reverse=True)
@@ -207,8 +206,8 @@ def _copy(model: keras.Model) -> keras.Model:
 class _Data:
     """The data, and how to go through it. Rows have no standard error yet."""
 
-    train: tuple[Any, ...]
-    validation: tuple[Any, ...]
+    train: Any
+    validation: Any
     cache_dir: str | os.PathLike[str] | None
     verbose: str | int
 
@@ -216,8 +215,8 @@ class _Data:
         start = time.perf_counter()
         history = fit(
             model,
-            *self.train,
-            validation_data=self.validation if self.validation[1:] else self.validation[0],
+            self.train,
+            validation_data=self.validation,
             epochs=epochs,
             cache_dir=self.cache_dir,
             verbose=self.verbose,
@@ -235,16 +234,11 @@ class _Data:
         """The row of the model as it is, and the number of validation images."""
         flat = keras.Model(model.inputs, model.outputs[0])  # takes a list, however `model` is called
         n_images, n_right = 0, 0
-        for batch in open_source(model, *self.validation).batches():
+        for batch in open_source(model, self.validation).batches():
             predictions = flat.predict_on_batch(batch.inputs)
             n_images += len(batch)
-            predicted = _one_each(predictions) if predictions.shape[1] > 1 else predictions[:, 0] > 0.5
-            n_right += int((predicted == _one_each(batch.y)).sum())
+            is_sigmoid = predictions.shape[1] == 1
+            predicted = predictions[:, 0] > 0.5 if is_sigmoid else predictions.argmax(axis=1)
+            right = class_numbers(batch.y, "the validation data", max(2, predictions.shape[1]))
+            n_right += int((predicted == right).sum())
         return BoundaryRow(NOT_AT_ALL, None, n_right / n_images, math.nan, 0, 0.0), n_images
-
-
-def _one_each(values: Any) -> Any:
-    """The class of each image, (images,), from class numbers, one-hot labels or probabilities."""
-    if values.ndim == 2 and values.shape[1] > 1:
-        return values.argmax(axis=1)
-    return values.reshape(len(values))

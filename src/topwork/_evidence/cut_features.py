@@ -9,8 +9,10 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from topwork._data.labelled import Classes, LabelledData, classes_of
-from topwork._errors import warn
+from topwork._data.checks import Guard
+from topwork._data.classes import Classes, classes_of
+from topwork._errors import InputError, warn
+from topwork._evidence.labelled import LabelledData
 from topwork._features.computation import Cache, Computation
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.table import Table
@@ -43,8 +45,8 @@ class AverageFeatures:
         features = _read(self.tables[data], self.cuts.index(cut))
         n_finite = np.count_nonzero(np.isfinite(features).all(axis=1))
         if n_finite < len(features):
-            raise ValueError(
-                f"compare_cuts: the features of {self.network.name!r} at {cut!r} are NaN or infinite for "
+            raise InputError(
+                f"the features of {self.network.name!r} at {cut!r} are NaN or infinite for "
                 f"{len(features) - n_finite} of {len(features)} images of the {data}. Are its weights "
                 "finite, and is its precision enough? Load other weights, or name other cut_layers."
             )
@@ -61,13 +63,11 @@ def average_features(
         name = f"{each.name} ({network.name})"
         tables.append(computation.table(each.open(network), name, labelled=False))
         if len(tables[-1]) == 0:
-            raise ValueError(
-                f"compare_cuts: the {each.name} has no images. Look at how the data set is made."
-            )
+            Guard(network, f"the {name}", labelled=False).check_not_empty()
     computation.say(tables)
     if any(table.sample_weight is not None for table in tables):
         warn(
-            "compare_cuts: the data has sample weights, and a probe does not use them: each image counts "
+            "the data has sample weights, and a probe does not use them: each image counts "
             "the same. Leave them out, or leave out the images that should not count."
         )
     by_name = {each.name: table for each, table in zip(data, tables, strict=True)}
@@ -96,8 +96,8 @@ def _average(output: Any, cut: str, network: keras.Model) -> Any:
         return keras.layers.GlobalAveragePooling2D(dtype="float32", name=f"average_{cut}")(output)
     if len(output.shape) == 2:
         return keras.layers.Identity(dtype="float32", name=f"average_{cut}")(output)
-    raise ValueError(
-        "compare_cuts: a cut layer gives a feature map (batch, height, width, channels) or a vector "
+    raise InputError(
+        "a cut layer gives a feature map (batch, height, width, channels) or a vector "
         f"(batch, features). {cut!r} of {network.name!r} gives {tuple(output.shape)}. Leave it out."
     )
 

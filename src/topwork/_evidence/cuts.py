@@ -9,10 +9,10 @@ from typing import Any
 
 import keras
 
-from topwork._data.labelled import LabelledData, check_data
-from topwork._errors import closest, plain
+from topwork._errors import InputError, closest, plain, public
 from topwork._evidence.comparison import Comparison, accuracy_cells, standard_error
 from topwork._evidence.cut_features import AverageFeatures, average_features, layer_outputs
+from topwork._evidence.labelled import LabelledData, check_data
 from topwork._evidence.probe import fit_probe
 from topwork._features.computation import open_cache
 from topwork._networks.backbones import cut_points, load_backbone
@@ -80,6 +80,7 @@ def _millions(count: int) -> str:
     return f"{count / 1e6:,.{0 if count >= 1e7 else 2}f} M"
 
 
+@public
 def compare_cuts(
     name: str | keras.Model | Sequence[str | keras.Model],
     train: Any,
@@ -156,13 +157,13 @@ def _check_names(names: list[Any], weights: Any, cut_layers: Any) -> None:
         if isinstance(each, keras.Model):
             require_functional(each, "compare_cuts")
     if not names:
-        raise ValueError(
-            "compare_cuts: name is a backbone's name, a keras.Model, or a list of them. Received: an "
+        raise InputError(
+            "name is a backbone's name, a keras.Model, or a list of them. Received: an "
             "empty list. list_backbones() lists the names."
         )
     if isinstance(cut_layers, str) or (cut_layers is not None and not cut_layers):
-        raise ValueError(
-            f"compare_cuts: cut_layers must be a list of layer names. Received: {cut_layers!r}. Leave it "
+        raise InputError(
+            f"cut_layers must be a list of layer names. Received: {cut_layers!r}. Leave it "
             "out to compare the ends of blocks."
         )
     if isinstance(weights, Mapping):
@@ -173,13 +174,13 @@ def _check_networks(networks: list[keras.Model], data: list[LabelledData]) -> No
     names = [network.name for network in networks]
     for network in networks:
         if names.count(network.name) > 1:
-            raise ValueError(
-                f"compare_cuts: two of the networks are named {network.name!r}, and could not be told "
+            raise InputError(
+                f"two of the networks are named {network.name!r}, and could not be told "
                 "apart in the table. Name one anew: keras.Model(model.inputs, model.outputs, name=...)."
             )
         if None in network.inputs[0].shape[1:]:
-            raise ValueError(
-                f"compare_cuts: {network.name!r} takes images of any size, {network.inputs[0].shape}, so "
+            raise InputError(
+                f"{network.name!r} takes images of any size, {network.inputs[0].shape}, so "
                 "that its cost is not known. Build it for one: load_backbone(..., input_shape=...)."
             )
     for network in networks[1:]:  # the first is about to be run, and would say it then
@@ -190,8 +191,8 @@ def _check_networks(networks: list[keras.Model], data: list[LabelledData]) -> No
 def _check_weights_names(weights: Mapping[str, Weights], names: list[str]) -> None:
     unused = [key for key in weights if plain(key) not in map(plain, names)]
     if unused:
-        raise ValueError(
-            f"compare_cuts: weights are given for {unused[0]!r}, which is not compared. Closest: "
+        raise InputError(
+            f"weights are given for {unused[0]!r}, which is not compared. Closest: "
             f"{closest(unused[0], names) or 'none, as no network is given by its name'}."
         )
 
@@ -226,8 +227,8 @@ def _candidates(networks: list[keras.Model], cut_layers: Sequence[str] | None) -
     for network, cuts in zip(networks, candidates, strict=True):
         if not cuts:
             why = "none of cut_layers is one of its" if cut_layers else "no feature map is a clean cut"
-            raise ValueError(
-                f"compare_cuts: {network.name!r} has no layer to compare: {why}. Name some of its layers "
+            raise InputError(
+                f"{network.name!r} has no layer to compare: {why}. Name some of its layers "
                 "in cut_layers; describe(model) lists them."
             )
     return candidates
@@ -236,8 +237,8 @@ def _candidates(networks: list[keras.Model], cut_layers: Sequence[str] | None) -
 def _check_known(cut_layers: Sequence[str], names: list[str], networks: list[keras.Model]) -> None:
     unknown = [layer for layer in cut_layers if layer not in names]
     if unknown:
-        raise ValueError(
-            f"compare_cuts: there is no layer {unknown[0]!r} in {_quoted(networks)}. Closest: "
+        raise InputError(
+            f"there is no layer {unknown[0]!r} in {_quoted(networks)}. Closest: "
             f"{closest(unknown[0], names)}. cut_points(name) lists those that everything flows through."
         )
 

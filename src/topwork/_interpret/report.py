@@ -8,10 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 import numpy.typing as npt
 
-from topwork._interpret.report_data import class_numbers, labelled_batches
+from topwork._data.checks import Guard
+from topwork._data.classes import class_numbers
+from topwork._data.reading import open_source
+from topwork._errors import public
 from topwork._interpret.report_plots import plot_confusion, plot_mistakes
 from topwork._networks.classifier import n_classes, names_of_classes, probabilities
 
@@ -170,6 +174,7 @@ class Report:
         )
 
 
+@public
 def report(
     model: Any, data: Any, class_names: Sequence[str] | None = None, *, n_mistakes: int = 16
 ) -> Report:
@@ -207,9 +212,13 @@ def report(
     confusion = np.zeros((len(names), len(names)), "int64")
     mistakes: list[Mistake] = []
     n_seen = 0
-    for images, labels in labelled_batches(model, data):
-        shares = probabilities(model.predict_on_batch(images), "report()")
-        true, predicted = class_numbers(labels, len(names)), shares.argmax(axis=1)
+    guard = Guard(model, "the data", labelled=False)
+    flat = keras.Model(model.inputs, model.outputs[0])  # takes a list, however `model` is called
+    for batch in open_source(model, data).batches():
+        guard.check(batch.inputs, batch.y)
+        true = class_numbers(batch.y, "the data", len(names))
+        shares = probabilities(flat.predict_on_batch(batch.inputs), "report()")
+        images, predicted = batch.inputs[0], shares.argmax(axis=1)
         np.add.at(confusion, (true, predicted), 1)
         found = [
             Mistake(
@@ -220,11 +229,7 @@ def report(
         # Only the worst keep their pixels: the data may be larger than memory.
         mistakes = sorted(mistakes + found, key=lambda m: -m.probability)[: max(n_mistakes, 0)]
         n_seen += len(true)
-    if n_seen == 0:
-        raise ValueError(
-            "report() received data without an image. Check the folder or the filter it comes from; a "
-            "dataset made from a generator is empty the second time."
-        )
+    guard.check_not_empty()
     return Report(names, confusion, tuple(mistakes))
 
 

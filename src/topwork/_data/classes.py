@@ -1,0 +1,81 @@
+"""The class of each image, from class numbers or one-hot labels, for whoever counts right answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from topwork._errors import InputError, described, listed
+
+Classes = npt.NDArray[np.int64]
+
+
+def class_numbers(y: Any, subject: str, n_classes: int | None = None) -> Classes:
+    """The class of each image, (images,), from class numbers or one-hot labels.
+
+    Args:
+        y: Labels, (images,), (images, 1) or (images, classes).
+        subject: What has them, for messages: ``"the training data"``.
+        n_classes: How many there are; None: as many as it takes.
+
+    Raises:
+        InputError: They are neither, or not of these classes.
+    """
+    if y is None:
+        raise InputError(
+            f"{subject} has no labels. Pass (images, labels), or a data set of batches of both."
+        )
+    labels: Any = np.asarray(y) if not isinstance(y, (tuple, list, dict)) else np.empty(0)
+    is_rows = labels.ndim == 2 and labels.shape[1] > 1 and n_classes in (None, labels.shape[1])
+    if labels.dtype.kind not in "biuf" or not (is_rows or labels.ndim == 1 or labels.size == len(labels)):
+        columns = "" if n_classes is None else f" of {n_classes} columns"
+        raise InputError(
+            f"labels must be class numbers, or one-hot{columns}, one for each image, and {subject} has "
+            f"other ones. Received: {described(y)}. Where they are names, number the classes, "
+            "np.unique(labels, return_inverse=True)[1]."
+        )
+    return _from_one_hot(labels, subject) if is_rows else _whole(labels.ravel(), subject, n_classes)
+
+
+def _from_one_hot(labels: Any, subject: str) -> Classes:
+    is_one_hot = ((labels == 0) | (labels == 1)).all(axis=1) & (labels.sum(axis=1) == 1)
+    if not is_one_hot.all():
+        raise InputError(
+            f"{subject} has labels of shape {labels.shape}, which must be one-hot, a single 1 in each "
+            f"row. Received the row: {labels[~is_one_hot][0]}. Of smoothed or mixed labels pass the ones "
+            "that they were made from; images of several classes have no single right one."
+        )
+    return np.asarray(labels.argmax(axis=1))
+
+
+def _whole(numbers: Any, subject: str, n_classes: int | None) -> Classes:
+    wrong = numbers != np.floor(numbers)
+    if n_classes is not None:
+        wrong |= (numbers < 0) | (numbers >= n_classes)
+    if wrong.any():
+        valid = "" if n_classes is None else f" of {n_classes} classes, numbered 0 to {n_classes - 1}"
+        raise InputError(
+            f"labels must be class numbers{valid}, and {subject} has the label {numbers[wrong][0]}. "
+            "Number the classes from 0, np.unique(labels, return_inverse=True)[1]."
+        )
+    return np.asarray(numbers.astype(np.int64))
+
+
+def classes_of(train: Any, validation: Any) -> tuple[Classes, Classes]:
+    """The classes of the images of both, numbered from 0, from their labels."""
+    known, train_classes = np.unique(class_numbers(train, "the training data"), return_inverse=True)
+    if len(known) == 1:
+        raise InputError(
+            f"all images of the training data have the label {known[0]}, and a comparison needs at least "
+            "two classes. Is the data sorted by class, and only the beginning of it used?"
+        )
+    wanted = class_numbers(validation, "the validation data")
+    unknown = np.setdiff1d(wanted, known)
+    if len(unknown):
+        raise InputError(
+            f"the validation data has the label {unknown[0]}, and the training data has only "
+            f"{listed(known)}. Number the classes of both in the same way."
+        )
+    return train_classes, np.searchsorted(known, wanted)

@@ -1,0 +1,147 @@
+"""Data sets of every kind as sources: tf.data, PyDataset, generators."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from topwork._data.inputs import as_arrays, inputs_in_order, map_arrays
+from topwork._data.source import Batch, Source, paired_batches, unpacked, unpacked_element
+from topwork._errors import InputError
+from topwork._private_keras import repeated_forever
+
+_ABOUT_AN_IMAGE = re.compile(r"jpe?g|png|gif|bmp|image", re.IGNORECASE)
+
+
+def open_data_set(model: keras.Model, x: Any, steps: int | None) -> tuple[str, Source | None]:
+    """The data if it is a data set of any kind, and what that kind is called."""
+    if isinstance(x, tf.data.Dataset):
+        return "tf.data.Dataset", _from_dataset(model, x, steps)
+    if isinstance(x, keras.utils.PyDataset):
+        return "keras.utils.PyDataset", _from_py_dataset(model, x, steps)
+    if inspect.isgeneratorfunction(x):
+        return "generator", _from_dataset(model, _dataset_of(x), steps)
+    if type(x).__module__.startswith("torch.utils.data"):
+        return "DataLoader", _from_dataset(model, _dataset_of(x.__iter__), steps)
+    return "", None
+
+
+def _from_dataset(model: keras.Model, dataset: tf.data.Dataset, steps: int | None) -> Source:
+    given = dataset
+    if isinstance(dataset.element_spec, dict):
+        given = dataset.map(lambda element: unpacked(model, element)[:2])
+    is_endless = dataset.cardinality() == tf.data.INFINITE_CARDINALITY
+    if is_endless and steps is None:
+        raise InputError(
+            "the dataset is endless (it was repeated), and an epoch would never end. Leave out "
+            ".repeat(), bound it with .take(n_batches), or say how long an epoch is, steps_per_epoch."
+        )
+    once = repeated_forever(dataset) if is_endless else dataset
+    _check_batched(model, dataset)
+    reason = None
+    if once is None:
+        reason = "the data set is endless, and does not end in .repeat() of one that ends"
+    elif steps is not None and once.cardinality() == tf.data.UNKNOWN_CARDINALITY:
+        reason = "it cannot be known whether the data set ever ends"
+    read = dataset if reason or once is None else once
+
+    def batches() -> Iterator[Batch]:
+        elements = _readable(read.prefetch(2))
+        yield from paired_batches(model, elements)
+
+    n_batches = int(read.cardinality())
+    return Source(
+        batches,
+        n_batches if n_batches >= 0 else None,
+        given=(given, None, None),
+        only_plainly=reason,
+        is_endless=is_endless,
+    )
+
+
+def _check_batched(model: keras.Model, dataset: tf.data.Dataset) -> None:
+    spec = unpacked_element(model, dataset.element_spec)[0]
+    shapes = [getattr(item, "shape", None) for item in inputs_in_order(model, spec)]
+    if all(
+        shape is not None and shape.rank is not None and shape.is_compatible_with(tensor.shape[1:])
+        for shape, tensor in zip(shapes, model.inputs, strict=True)
+    ):
+        raise InputError(
+            "the dataset is not batched: its elements are single images of shape "
+            f"{shapes[0]}. Batch it: dataset.batch(32)."
+        )
+
+
+def _readable(dataset: tf.data.Dataset) -> Iterator[Any]:
+    """The elements; a broken photograph on the way is said in words."""
+    iterator = iter(dataset)
+    while True:
+        try:
+            element = next(iterator)
+        except StopIteration:
+            return
+        except tf.errors.InvalidArgumentError as error:
+            if not _ABOUT_AN_IMAGE.search(error.message):
+                raise
+            cause = error.message.partition("} ")[2] or error.message
+            raise InputError(
+                f"the data set has a file that cannot be decoded: {cause.partition(' [')[0].strip()} "
+                "topwork.data.find_bad_images(folder) names all such files."
+            ) from error
+        yield element
+
+
+def _dataset_of(make: Callable[[], Any]) -> tf.data.Dataset:
+    """What a generator function yields, as a dataset that can be read again."""
+    first = next(iter(make()), None)
+    if first is None:
+        raise InputError("the generator has no batches. Look at how it is made.")
+    signature = map_arrays(
+        lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), _arrays_of(first)
+    )
+    return tf.data.Dataset.from_generator(lambda: map(_arrays_of, make()), output_signature=signature)
+
+
+def _arrays_of(element: Any) -> Any:
+    return keras.tree.lists_to_tuples(map_arrays(as_arrays, element))
+
+
+def _from_py_dataset(model: keras.Model, dataset: keras.utils.PyDataset, steps: int | None) -> Source:
+    n_batches = getattr(dataset, "num_batches", None)
+    if n_batches is None and steps is None:
+        raise InputError(
+            "the PyDataset is endless (its num_batches is None), and an epoch would never end. Define "
+            "__len__, the number of batches, or say how long an epoch is, steps_per_epoch."
+        )
+    endless = "the PyDataset is endless (its num_batches is None)" if n_batches is None else None
+
+    def batches() -> Iterator[Batch]:
+        numbers = itertools.count() if n_batches is None else range(n_batches)
+        yield from paired_batches(model, items(dataset, numbers))
+
+    return Source(
+        batches,
+        n_batches,
+        given=(dataset, None, None),
+        only_plainly=endless,
+        is_endless=n_batches is None,
+    )
+
+
+def items(dataset: keras.utils.PyDataset, numbers: Iterable[int]) -> Iterator[Any]:
+    """Some batches of a PyDataset, read ahead by as many threads as it asks for."""
+    todo = iter(numbers)
+    with ThreadPoolExecutor(max(1, dataset.workers)) as pool:
+        ahead = itertools.islice(todo, max(1, dataset.max_queue_size))
+        waiting = [pool.submit(dataset.__getitem__, i) for i in ahead]
+        while waiting:
+            element = waiting.pop(0).result()
+            waiting += [pool.submit(dataset.__getitem__, i) for i in itertools.islice(todo, 1)]
+            yield element

@@ -1,0 +1,47 @@
+"""Pixels that were preprocessed outside of a model that does so itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from topwork._errors import warn
+
+# What is left of raw pixels after any kind of standardisation; 8-bit photographs go far beyond.
+_LARGEST_STANDARDISED = 16.0
+# Of whole numbers, which a dark photograph may have few of.
+_LARGEST_SCALED = 1.0
+# Resizing with bicubic or Lanczos filters goes below 0, by a fraction of 255; a subtracted mean farther.
+_OVERSHOOT = -40.0
+
+
+def warn_of_scaled_pixels(pixels: Any, expected: tuple[float, float] | None, subject: str) -> None:
+    """Warn if `pixels` were preprocessed in any of the standard ways, and raw ones are expected.
+
+    Args:
+        pixels: Of an image or of a batch.
+        expected: The range that the model expects; None if that is not known.
+        subject: What has the pixels: ``"the training data"``.
+    """
+    if expected is None or pixels.size == 0 or not pixels.any():  # a black image tells nothing
+        return
+    low, high = float(pixels.min()), float(pixels.max())
+    is_whole = pixels.dtype.kind in "iu" or (high <= _LARGEST_STANDARDISED and not (pixels % 1).any())
+    largest = _LARGEST_SCALED if is_whole and low >= 0 else _LARGEST_STANDARDISED
+    if high <= largest or low < _OVERSHOOT:
+        warn(
+            f"{subject} has pixels from {low:.3g} to {high:.3g}, and the model expects raw pixels from 0 "
+            f"to 255: its preprocessing is part of it. Leave out your own scaling, {_likely(low, high)}."
+        )
+
+
+def _likely(low: float, high: float) -> str:
+    """What probably made pixels of this range."""
+    if low < _OVERSHOOT:
+        return "such as the preprocess_input of vgg16 or resnet (the mean subtracted)"
+    if low >= 0:
+        return "such as Rescaling(1 / 255)"
+    if low >= -1.001 and high <= 1.001:
+        return "such as Rescaling(1 / 127.5, offset=-1) or the preprocess_input of mobilenet"
+    if low >= -2.2 and high <= 2.7:
+        return "such as the preprocess_input of densenet (ImageNet's mean and deviation)"
+    return "such as tf.image.per_image_standardization"

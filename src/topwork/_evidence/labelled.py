@@ -1,0 +1,91 @@
+"""The `train` and `validation_data` of a comparison: what can be known before it begins."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from topwork._data.classes import class_numbers, classes_of
+from topwork._data.inputs import as_arrays
+from topwork._data.randomness import randomness_in
+from topwork._data.reading import Batch, Source, open_source
+from topwork._errors import InputError, described, warn
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledData:
+    """A data set of a comparison.
+
+    Attributes:
+        value: (images, labels[, weights]) as arrays, or a data set of batches of them.
+        name: For messages.
+    """
+
+    value: Any
+    name: str
+
+    def check(self) -> None:
+        """Raise, or warn, of what can be known without a model and without reading a data set."""
+        is_arrays = isinstance(self.value, (tuple, list)) and len(self.value) in (2, 3)
+        if not (is_arrays or isinstance(self.value, dict) or _is_data_set(self.value)):
+            raise InputError(
+                f"the {self.name} must be (images, labels) as arrays, a batched tf.data.Dataset or a "
+                f"keras.utils.PyDataset. Received: {described(self.value)}."
+            )
+        self.class_numbers()
+        randomness = randomness_in(self.value)
+        if randomness is not None:
+            warn(
+                f"the {self.name} is augmented at random: it has {randomness}. Each image "
+                "is used once, as it happens to come, and not found again in a cache_dir. Pass the "
+                "images as they are."
+            )
+
+    def class_numbers(self) -> Any:
+        """Of arrays; None for a data set, which has to be read for them."""
+        if not isinstance(self.value, (tuple, list)):
+            return None
+        return class_numbers(as_arrays(self.value[1]), f"the {self.name}")
+
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """(height, width, 3) of the images; None if they have not one such shape."""
+        shape = tuple(getattr(self._first_images(), "shape", None) or ())[1:]
+        return shape if len(shape) == 3 and None not in shape and shape[-1] == 3 else None
+
+    def _first_images(self) -> Any:
+        if isinstance(self.value, tf.data.Dataset):
+            found = keras.utils.unpack_x_y_sample_weight(self.value.element_spec)[0]
+        elif isinstance(self.value, keras.utils.PyDataset):
+            found = keras.utils.unpack_x_y_sample_weight(self.value[0])[0]
+        else:
+            found = self.value if isinstance(self.value, dict) else np.asarray(self.value[0])
+        return found.get("image") if isinstance(found, dict) else found
+
+    def open(self, model: keras.Model) -> Source:
+        """The data as `model` takes it; labels are checked before anything is computed for a batch."""
+        source = open_source(model, self.value)
+
+        def batches() -> Iterator[Batch]:
+            for batch in source.batches():
+                class_numbers(batch.y, f"the {self.name}")
+                yield batch
+
+        return dataclasses.replace(source, batches=batches)
+
+
+def _is_data_set(value: Any) -> bool:
+    return isinstance(value, (tf.data.Dataset, keras.utils.PyDataset)) or callable(value)
+
+
+def check_data(train: LabelledData, validation: LabelledData) -> None:
+    """Raise, or warn, of what can be known of both without reading data sets."""
+    for each in (train, validation):
+        each.check()
+    labels = train.class_numbers(), validation.class_numbers()
+    if labels[0] is not None and labels[1] is not None:
+        classes_of(*labels)
