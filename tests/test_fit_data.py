@@ -582,6 +582,193 @@ def resident_memory() -> int:
         pytest.skip("looks into /proc")
 
 
+STRENGTH = tf.Variable(1.0)
+CHANGING: dict[str, tuple[Callable[[], tf.data.Dataset], str]] = {
+    "a variable": (
+        lambda: with_image(lambda image: image * STRENGTH),
+        "variables that its map functions",
+    ),
+    "the time": (
+        lambda: with_image(lambda image: image + tf.cast(tf.timestamp(), tf.float32)),
+        r"operations with a state in its map functions \(Timestamp\)",
+    ),
+    "random seeds": (
+        lambda: tf.data.Dataset.zip((dataset(), tf.data.Dataset.random(1))).map(lambda a, b: a).batch(4),
+        "a random data set in it",
+    ),
+    "a part of shuffled images": (
+        lambda: dataset().shuffle(20).take(8).batch(4),
+        "a part of shuffled images.*another one in each epoch",
+    ),
+    "the rest of shuffled images": (lambda: dataset().shuffle(20).skip(8).batch(4), "a part of shuffled"),
+}
+
+
+@pytest.mark.parametrize("case", CHANGING)
+def test_whatever_changes_in_a_dataset_is_found(case: str) -> None:
+    make, text = CHANGING[case]
+    assert re.match(text, randomness_in(make()) or "")
+
+
+def test_what_is_cached_or_whole_does_not_change() -> None:
+    assert randomness_in(RANDOM["flip"]().cache().prefetch(1)) is None
+    assert randomness_in(dataset().shuffle(20).take(20).batch(4)) is None
+    assert randomness_in(dataset().shuffle(20, reshuffle_each_iteration=False).take(8).batch(4)) is None
+
+
+class ByEpoch(Batches):
+    """Seeded by the epoch, so that a batch read twice is the same."""
+
+    epoch = 0
+
+    def __getitem__(self, index: int) -> Any:
+        images, labels = super().__getitem__(index)
+        return images + np.random.default_rng((self.epoch, index)).normal(size=images.shape), labels
+
+    def on_epoch_end(self) -> None:
+        self.epoch += 1
+
+
+class Reordered(Batches):
+    """The same images in another order, with their labels."""
+
+    order = np.arange(N_IMAGES)
+
+    def __getitem__(self, index: int) -> Any:
+        part = self.order[index * 8 : index * 8 + 8]
+        return IMAGES[part], CLASSES[part]
+
+    def on_epoch_end(self) -> None:
+        self.order = np.random.default_rng(1).permutation(N_IMAGES)
+
+
+class OtherLabels(Reordered):
+    def __getitem__(self, index: int) -> Any:
+        images, _ = super().__getitem__(index)
+        return images, CLASSES[index * 8 : index * 8 + 8]
+
+
+class LateNoise(Batches):
+    """Random in one batch, long after the first images."""
+
+    def __len__(self) -> int:
+        return N_IMAGES
+
+    def __getitem__(self, index: int) -> Any:
+        image = IMAGES[index : index + 1]
+        return image + (np.random.normal() if index == 17 else 0), CLASSES[index : index + 1]
+
+
+def test_what_on_epoch_end_draws_anew() -> None:
+    for changing in (ByEpoch(), OtherLabels()):
+        assert randomness_in(changing) == "other images or labels after its on_epoch_end"
+    assert randomness_in(Reordered()) is None
+
+
+def test_randomness_after_the_first_images() -> None:
+    assert randomness_in(LateNoise()) == "images that differ when one batch is read twice"
+
+
+def test_layers_that_mix_labels_are_refused(model: keras.Model) -> None:
+    mixes = layers.MixUp()
+    for augment in (mixes, keras.Sequential([layers.RandomFlip(), mixes])):
+        with pytest.raises(
+            ValueError, match=r"fit: augment=MixUp mixes the images.*labels have to be mixed"
+        ):
+            tw.fit(model, IMAGES, CLASSES, augment=augment, views=2)
+
+
+def test_augment_that_makes_no_numbers(model: keras.Model) -> None:
+    with pytest.raises(ValueError, match=r"augment made pixels that are NaN or infinite"):
+        tw.fit(model, IMAGES, CLASSES, augment=lambda images: images * np.nan, views=2, verbose=0)
+
+
+def test_images_and_labels_that_do_not_pair_up_in_a_batch(model: keras.Model) -> None:
+    class Uneven(Batches):
+        def __getitem__(self, index: int) -> Any:
+            images, labels = super().__getitem__(index)
+            return images, np.append(labels, 0) if index == 1 else labels
+
+    class LateWeights(Batches):
+        def __getitem__(self, index: int) -> Any:
+            images, labels = super().__getitem__(index)
+            return (images, labels, np.ones(len(labels))) if index else (images, labels)
+
+    with pytest.raises(ValueError, match=r"batch 1 \(counted from 0\) has 8 images, and y has 9. Each"):
+        tw.fit(model, Uneven(), verbose=0)
+    with pytest.raises(
+        ValueError, match=r"same parts: the sample weights of batch 1.*the first.*missing"
+    ):
+        tw.fit(model, LateWeights(), verbose=0)
+
+
+def test_natural_ways_to_give_labelled_data() -> None:
+    expected = weights_after(IMAGES, CLASSES)
+    as_dict = tf.data.Dataset.from_tensor_slices({"image": IMAGES, "label": CLASSES}).batch(32)
+
+    def generator() -> Iterator[Any]:
+        yield IMAGES, CLASSES
+
+    for x in ((IMAGES, CLASSES), {"image": IMAGES, "label": CLASSES}, as_dict, generator):
+        for a, b in zip(expected, weights_after(x), strict=True):
+            np.testing.assert_allclose(b, a, rtol=1e-6)
+
+
+def test_a_folder_is_no_data(model: keras.Model, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"x is data, and not where it lies.*read_folder"):
+        tw.fit(model, tmp_path)
+    with pytest.raises(ValueError, match=r"takes pixels. Received: an array of type <U5.*'a.jpg'"):
+        tw.fit(model, ["a.jpg", "b.jpg"], [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("images", "advice"),
+    [
+        (IMAGES[..., 0], "The images are grey.*np.repeat"),
+        (IMAGES[..., :1], "The images are grey.*np.repeat"),
+        (
+            np.concatenate([IMAGES, IMAGES[..., :1]], -1),
+            r"an alpha channel: leave it out, images\[..., :3\]",
+        ),
+        (np.moveaxis(IMAGES, -1, 1), "The channels come first.*np.moveaxis"),
+        (IMAGES[..., :2], "The images have 2 channels"),
+    ],
+)
+def test_advice_about_channels(model: keras.Model, images: Any, advice: str) -> None:
+    with pytest.raises(ValueError, match=advice):
+        tw.fit(model, images, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("change", "likely"),
+    [
+        (lambda x: keras.applications.vgg16.preprocess_input(x.copy()), "vgg16"),
+        (lambda x: keras.applications.densenet.preprocess_input(x.copy()), "densenet"),
+        (lambda x: tf.image.per_image_standardization(x).numpy(), "."),
+        (lambda x: x / 255, "Rescaling"),
+        (lambda x: x / 127.5 - 1, "offset=-1"),
+    ],
+)
+def test_all_the_standard_ways_to_preprocess_are_noticed(
+    change: Callable[[Any], Any], likely: str
+) -> None:
+    with pytest.warns(UserWarning, match=f"raw pixels from 0 to 255.*Leave out your own.*{likely}"):
+        Guard(make_model(scales=True), "the data").check([change(IMAGES)], CLASSES)
+
+
+def test_what_resizing_overshoots_is_no_preprocessing() -> None:
+    Guard(make_model(scales=True), "the data").check([IMAGES * 1.1 - 12], CLASSES)
+
+
+def test_sample_weights_are_numbers(model: keras.Model) -> None:
+    weights = np.ones(N_IMAGES)
+    weights[5] = np.nan
+    with pytest.raises(ValueError, match=r"sample weights that are NaN or infinite, first at image 5"):
+        Guard(model, "the data").check([IMAGES], CLASSES, weights)
+    with pytest.raises(ValueError, match=r"sample weights of type <U1, the first .*'a'"):
+        Guard(model, "the data").check([IMAGES], CLASSES, np.array(["a"] * N_IMAGES))
+
+
 class Noisy(Batches):
     def __getitem__(self, index: int) -> Any:
         images, labels = super().__getitem__(index)

@@ -91,3 +91,29 @@ def test_no_other_module_reads_private_attributes() -> None:
                     "keras",
                 ):
                     raise AssertionError(f"{path.name} reads {match[0]}: {line.strip()}")
+
+
+def test_the_steps_of_a_data_set() -> None:
+    data = tf.data.Dataset.range(9)
+    part = data.shuffle(9).take(3)
+    assert [(name, is_part) for name, is_part, _ in private.dataset_steps(part)] == [
+        ("_TakeDataset", True),
+        ("_ShuffleDataset", False),
+        ("_RangeDataset", False),
+    ]
+    assert [is_part for _, is_part, _ in private.dataset_steps(data.take(9))] == [False, False]
+    assert private.constant_below(part.cache())
+    assert list(private.dataset_steps(part.cache().batch(2)))[1:] == []
+
+
+def test_what_a_data_set_repeats_forever() -> None:
+    data = tf.data.Dataset.range(9).batch(2)
+    assert len(list(private.repeated_forever(data.repeat().prefetch(1)))) == len(list(data))
+    assert private.repeated_forever(data.repeat(2)) is None
+    assert private.repeated_forever(data.repeat().map(lambda x: x + 1)) is None
+    assert private.repeated_forever(data.repeat().repeat()) is None
+
+
+def test_which_operations_have_a_state() -> None:
+    stateful = [private.is_stateful(name) for name in ("RandomUniform", "Timestamp", "AddV2", "NoSuchOp")]
+    assert stateful == [True, True, False, False]

@@ -79,11 +79,53 @@ def names_from_zero() -> Iterator[None]:
 def dataset_functions(dataset: Any) -> Iterator[Any]:
     """The functions that a `tf.data.Dataset` and those below it map, filter or generate with.
 
-    `DatasetToGraphV2` would show them too, and copies all of the images that lie in memory.
+    What lies below `.cache()` runs once. `DatasetToGraphV2` would show the functions too, and copies all
+    of the images that lie in memory.
     """
+    if constant_below(dataset):
+        return
     yield from dataset._functions()
     for inputs in dataset._inputs():
         yield from dataset_functions(inputs)
+
+
+def constant_below(dataset: Any) -> bool:
+    """Whether a dataset gives what it gave the first time: `.cache()`."""
+    return type(dataset).__name__ == "CacheDataset"
+
+
+_PARTS = ("_TakeDataset", "_SkipDataset", "_ShardDataset", "_TakeWhileDataset")
+
+
+def dataset_steps(dataset: Any) -> Iterator[tuple[str, bool, Any]]:
+    """The name of each step of a dataset, whether it leaves images out, and what it was made from.
+
+    What does not change stays away: below `.cache()`, a shuffle that keeps its order, and a `take` of at
+    least as many as there are.
+    """
+    if constant_below(dataset):
+        return
+    name, inputs = type(dataset).__name__, list(dataset._inputs())
+    is_part = name in _PARTS and not _takes_all(dataset, inputs[0])
+    keeps_order = getattr(dataset, "_reshuffle_each_iteration", True) is False
+    if not (name == "_ShuffleDataset" and keeps_order):
+        yield name, is_part, inputs[0] if inputs else dataset
+    for each in inputs:
+        yield from dataset_steps(each)
+
+
+def _takes_all(dataset: Any, inputs: Any) -> bool:
+    count, size = int(getattr(dataset, "_count", -1)), int(inputs.cardinality())
+    is_take = type(dataset).__name__ == "_TakeDataset"
+    return is_take and (count < 0 or 0 <= size <= count)
+
+
+def is_stateful(operation: str) -> bool:
+    """Whether an operation is marked as one with a state, by TensorFlow's own registry."""
+    from tensorflow.python.framework import op_def_registry
+
+    definition = op_def_registry.get(operation)
+    return definition is not None and bool(definition.is_stateful)
 
 
 def repeated_forever(dataset: Any) -> Any:

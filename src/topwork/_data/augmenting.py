@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from topwork._data.inputs import as_arrays, inputs_in_order, inputs_of
 from topwork._data.reading import DEFAULT_BATCH_SIZE
-from topwork._errors import warn
+from topwork._errors import InputError, warn, whole_number
 
 Augment = Callable[[Any], Any]
 
@@ -23,13 +23,31 @@ def check_augment(augment: Any, views: Any, caller: str = "fit") -> None:
             f"{caller}: augment must be a Keras model or layer, or a function from a batch of images to "
             f"a batch of the same shape. Received: {augment!r}."
         )
-    if isinstance(views, bool) or not isinstance(views, int) or views < 1:
+    mixing = next(filter(_mixes_labels, _layers_of(augment)), None)
+    if mixing is not None:
+        raise ValueError(
+            f"{caller}: augment={type(mixing).__name__} mixes the images of a batch, and their labels "
+            "have to be mixed with them, which augment cannot do: it gets the images alone. Train with "
+            "model.fit on dataset.map(...) of images and labels, or use topwork.data.augmentation()."
+        )
+    if (whole_number(views) or 0) < 1:
         raise ValueError(f"{caller}: views must be a whole number of at least 1. Received: {views!r}.")
     if augment is None and views > 1:
         raise ValueError(
             f"{caller}: views={views} copies of each image would be the same without augment. Pass "
             "augment=topwork.data.augmentation(), or leave views at 1."
         )
+
+
+def _layers_of(augment: Any) -> list[Any]:
+    inner = getattr(augment, "layers", None)
+    return [augment, *inner] if isinstance(inner, list) else [augment]
+
+
+def _mixes_labels(layer: Any) -> bool:
+    # CutMix is younger than the oldest Keras that is supported.
+    names = ("MixUp", "CutMix")
+    return any(base.__name__ in names for base in type(layer).__mro__) and isinstance(layer, keras.Layer)
 
 
 def warn_of_one_view(augment: Any, views: int) -> None:
@@ -52,6 +70,13 @@ def on_arrays(augment: Augment) -> Callable[[list[Any]], list[Any]]:
             raise ValueError(
                 f"fit: augment must keep the shape of the images. It made {shapes} of {expected}."
             )
+        for array in arrays:
+            if array.dtype.kind == "f" and not np.isfinite(array.sum(dtype=np.float64)):
+                raise InputError(
+                    "augment made pixels that are NaN or infinite of a batch that has none. Find out "
+                    "where they come from, a division by the deviation of an image that is all one "
+                    "colour for example."
+                )
         return [new.astype(old.dtype, copy=False) for new, old in zip(arrays, inputs, strict=True)]
 
     return apply

@@ -1,51 +1,91 @@
-"""Recognising random augmentation in a data set, which must not be computed once."""
+"""Recognising data that changes from one reading to the next, which must not be computed once."""
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from topwork._private_keras import dataset_functions
+from topwork._data.data_sets import items
+from topwork._data.ragged import array_of
+from topwork._private_keras import constant_below, dataset_functions, dataset_steps, is_stateful
 
-# Operations that draw random numbers. The shuffling of a dataset is none of them: it changes the
-# order of the images and not the images.
+# The shuffling of a dataset is none of them: it changes the order of the images and not the images.
 _RANDOM_OPERATION = re.compile(
     r"(Stateless|Stateful)?(Random(Uniform|Normal|StandardNormal|Gamma|Poisson|Shuffle|Binomial|Crop)|"
     r"(Parameterized)?TruncatedNormal|Multinomial|Uniform|StandardNormal|RngReadAndSkip|"
     r"SampleDistortedBoundingBox).*"
 )
 _PYTHON_OPERATION = re.compile(r"(Eager)?PyFunc.*")
-
-# A random flip leaves each image alone half of the time: a few would not show it.
-_N_COMPARED = 16
+_VARIABLE_OPERATION = re.compile(r"(Read|Assign\w*)VariableOp|ResourceGather.*|VarHandleOp")
+# Stateful by name, though what they give does not change: calls, branches and loops (what is inside of
+# them is looked at), tables to look up, messages.
+_HARMLESS_OPERATION = re.compile(
+    r"(Stateful)?PartitionedCall|If|Case|While|Assert|Print.*|\w*Table\w*|TensorArray\w*|Stack\w*|"
+    r"ReduceDataset|DummySeedGenerator|\w*Iterator\w*|\w*Dataset\w*"
+)
+# A random flip leaves each image alone half of the time: a few would not show it. Of a longer data set
+# batches from all over it are compared.
+_MOST_BATCHES = 48
 
 
 def randomness_in(x: Any) -> str | None:
-    """What makes the images of a data set random, for a message; None if nothing is found."""
+    """What makes the images of a data set change, for a message; None if nothing is found."""
     if isinstance(x, tf.data.Dataset):
-        return _randomness_in_dataset(x)
+        return _changes_in_dataset(x)
     if isinstance(x, keras.utils.PyDataset) and x.num_batches:
-        once, again = ((x[i] for i in range(x.num_batches)) for _ in range(2))
-        return None if _same(once, again) else "images that differ when one batch is read twice"
+        return _changes_in_py_dataset(x)
     return None
 
 
-def _randomness_in_dataset(dataset: tf.data.Dataset) -> str | None:
+def _changes_in_dataset(dataset: tf.data.Dataset) -> str | None:
+    if constant_below(dataset):
+        return None
     operations = set(_operations(dataset))
-    found = sorted(filter(_RANDOM_OPERATION.fullmatch, operations))
-    if found:
-        return f"random operations in its map functions ({', '.join(found[:3])})"
+    for pattern, what in (
+        (_RANDOM_OPERATION, "random operations in its map functions"),
+        (_VARIABLE_OPERATION, "variables that its map functions read"),
+    ):
+        found = sorted(filter(pattern.fullmatch, operations))
+        if found:
+            return f"{what} ({', '.join(found[:3])})"
+    is_python = any(map(_PYTHON_OPERATION.fullmatch, operations))
+    known = (_PYTHON_OPERATION, _HARMLESS_OPERATION)
+    stateful = sorted(
+        op for op in operations if is_stateful(op) and not any(each.fullmatch(op) for each in known)
+    )
+    if stateful:
+        return f"operations with a state in its map functions ({', '.join(stateful[:3])})"
+    steps = _changing_steps(dataset)
+    if steps is not None:
+        return steps
     # What Python does cannot be read off the graph, only tried.
-    if any(map(_PYTHON_OPERATION.fullmatch, operations)) and not _same(dataset, dataset):
+    if is_python and not _same(*(_digests(each.take(_MOST_BATCHES)) for each in (dataset, dataset))):
         return (
             "Python code, and images that differ when it is read twice (if they only come in another "
             "order, leave out the shuffling, which fit does)"
         )
+    return None
+
+
+def _changing_steps(dataset: tf.data.Dataset) -> str | None:
+    """Random data sets, and a part taken of what is shuffled anew each time."""
+    steps = list(dataset_steps(dataset))
+    if any(name == "_RandomDataset" for name, _, _ in steps):
+        return "a random data set in it"
+    for name, is_part, below in steps:
+        shuffles = (
+            any(each == "_ShuffleDataset" for each, _, _ in dataset_steps(below)) if is_part else False
+        )
+        if shuffles:
+            return (
+                f"a part of shuffled images ({name.strip('_')} after shuffle), another one in each epoch"
+            )
     return None
 
 
@@ -57,14 +97,31 @@ def _operations(dataset: tf.data.Dataset) -> Iterator[str]:
             yield from (node.op for node in nodes)
 
 
-def _same(once: Any, again: Any) -> bool:
-    """Whether two readings of a data set begin with the same images."""
-    n_compared = 0
-    for batches in zip(once, again, strict=False):
-        a, b = (keras.tree.flatten(keras.utils.unpack_x_y_sample_weight(each)[0]) for each in batches)
-        if not all(map(np.array_equal, a, b)):
-            return False
-        n_compared += len(a[0])
-        if n_compared >= _N_COMPARED:
-            break
-    return True
+def _changes_in_py_dataset(dataset: keras.utils.PyDataset) -> str | None:
+    n_batches = int(dataset.num_batches)
+    if type(dataset).on_epoch_end is not keras.utils.PyDataset.on_epoch_end:
+        once = sorted(_digests(items(dataset, range(n_batches))))
+        dataset.on_epoch_end()
+        again = sorted(_digests(items(dataset, range(n_batches))))
+        if once != again:
+            return "other images or labels after its on_epoch_end"
+        return None
+    places = np.unique(np.linspace(0, n_batches - 1, min(n_batches, _MOST_BATCHES)).astype(int)).tolist()
+    # The generators of older code draw a new order when their first epoch is over.
+    once, again = (list(_digests(items(dataset, places))) for _ in range(2))
+    return None if once == again else "images that differ when one batch is read twice"
+
+
+def _digests(elements: Iterable[Any]) -> Iterator[bytes]:
+    """Of each image, with its labels and weights."""
+    for element in elements:
+        arrays = [array_of(leaf) for leaf in keras.tree.flatten(element) if leaf is not None]
+        for row in zip(*arrays, strict=False):
+            digest = hashlib.sha256()
+            for part in row:
+                digest.update(np.ascontiguousarray(part).tobytes())
+            yield digest.digest()
+
+
+def _same(once: Iterable[bytes], again: Iterable[bytes]) -> bool:
+    return list(once) == list(again)

@@ -11,7 +11,7 @@ import keras
 
 from topwork._data.randomness import randomness_in
 from topwork._data.reading import open_source
-from topwork._errors import warn
+from topwork._errors import public, warn
 from topwork._features.computation import Computation, open_cache
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.rows import MEMORY_FRACTION, available_memory
@@ -22,6 +22,7 @@ from topwork._training.linear import LinearModel, fit_linear
 from topwork._training.linear_head import LinearHead, linear_head, units_of
 
 
+@public
 def fit_head(
     model: keras.Model,
     x: Any,
