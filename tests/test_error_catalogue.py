@@ -57,7 +57,7 @@ def message_of(node: ast.AST, function: ast.FunctionDef) -> str | None:
 
 def is_part(function: ast.FunctionDef) -> bool:
     """Whether a function returns what a message goes on with: "fit: … has …"."""
-    return function.name.endswith("_problem") or function.name in ("changes", "_try_to_open")
+    return function.name.endswith(("_problem", "_obstacle", "_fault", "_try_to_open"))
 
 
 def text_of(node: ast.AST | None, function: ast.AST) -> str | None:

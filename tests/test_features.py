@@ -25,7 +25,7 @@ from topwork._features import rows as rows_module
 from topwork._features.fingerprint import fingerprint
 from topwork._features.frozen_part import BATCH_SIZE, FrozenPart, in_full_batches
 from topwork._features.rows import RowBuffer, RowLayout, available_memory
-from topwork._features.table import Keeping, Table, compute_table, digests
+from topwork._features.table import Keeping, Table, compute_table, digests, frontier_of
 
 
 def frozen(layer: keras.Layer) -> keras.Layer:
@@ -358,12 +358,13 @@ def test_batches_come_as_they_came_or_as_asked(part: FrozenPart) -> None:
         read_back = read(dataset)
         assert [len(y["one"]) for _, y in read_back] == lengths
         assert np.concatenate([y["two"] for _, y in read_back])[:, 0].tolist() == list(range(12))
-        features = np.concatenate([x[1] for x, _ in read_back])
+        features = np.concatenate([frontier_of(x)[1] for x, _ in read_back])
         np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-3)
-        assert dataset.element_spec[0][1].shape == (None, 8)
+        assert frontier_of(dataset.element_spec[0])[1].shape == (None, 8)
     shuffled = table.dataset(None, shuffle=True)
     assert [len(y["one"]) for _, y in read(shuffled)] == [5, 5, 2]
-    for (_, pooled), y in read(shuffled):
+    for x, y in read(shuffled):
+        pooled = frontier_of(x)[1]
         np.testing.assert_allclose(pooled, expected[y["one"]], rtol=1e-4, atol=1e-3)
 
 

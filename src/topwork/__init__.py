@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from topwork._networks.heads import add_head as add_head
     from topwork._store.store import open_store as open_store
     from topwork._training.fit import fit as fit
-    from topwork._training.fit import precompute as precompute
     from topwork._training.fit_head import fit_head as fit_head
+    from topwork._training.precompute import precompute as precompute
 
 __version__ = "0.1.0"
 
@@ -43,7 +43,7 @@ _DEFINED_IN = {
     "list_backbones": "_networks.applications",
     "load_backbone": "_networks.backbones",
     "open_store": "_store.store",
-    "precompute": "_training.fit",
+    "precompute": "_training.precompute",
     "predict": "_interpret.predict",
 }
 _MODULES = ("callbacks", "data", "interpret")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -55,6 +55,40 @@ def attributes(owner: Any) -> dict[str, Any]:
 @functools.cache
 def _books() -> frozenset[str]:
     return frozenset(vars(keras.layers.Layer()))
+
+
+def changed_since_compile(model: Any) -> list[str]:
+    """Names of the layers whose `trainable` is not what it was at the model's last `compile`.
+
+    Keras keeps the flags, to warn of it in other versions than this one (3.15); older ones do not.
+    """
+    before = getattr(model, "_compiled_trainable_state", {})
+    return [layer.name for layer, flag in before.items() if layer.trainable != flag]
+
+
+def compilation(model: Any) -> Any:
+    """An object that is another one after each `compile`."""
+    return model._compile_config
+
+
+@contextlib.contextmanager
+def forgotten_calls(operations: Iterable[Any]) -> Iterator[None]:
+    """Let operations be called on symbolic tensors without remembering it.
+
+    Each symbolic call adds a node to its operation, and to those that made its inputs, for as long as
+    they live: a layer would keep all tails that it was ever part of.
+    """
+    lists = [
+        nodes
+        for operation in dict.fromkeys(operations)
+        for nodes in (operation._inbound_nodes, operation._outbound_nodes)
+    ]
+    lengths = [len(nodes) for nodes in lists]
+    try:
+        yield
+    finally:
+        for nodes, length in zip(lists, lengths, strict=True):
+            del nodes[length:]
 
 
 @contextlib.contextmanager

@@ -15,6 +15,8 @@ from topwork._errors import InputError, warn, whole_number
 
 Augment = Callable[[Any], Any]
 
+PASS_AUGMENT = "Pass the images as they are, and the augmentation as augment=..., views=10."
+
 
 def check_augment(augment: Any, views: Any, caller: str = "fit") -> None:
     """Raise for arguments that cannot be right; warn of one view, which is a data set, not a draw."""
@@ -89,7 +91,7 @@ def augmented_anew(
     y: Any,
     sample_weight: Any,
     batch_size: int | None,
-    shuffle: bool,
+    shuffle: bool | str,
 ) -> Any:
     """The data as something that Keras' `fit` takes, augmented anew whenever it is read."""
     if isinstance(x, keras.utils.PyDataset):

@@ -55,6 +55,12 @@ def open_source(
     return _from_arrays(model, *unpacked(model, x, y, sample_weight))
 
 
+def first_inputs(source: Source) -> list[Any] | None:
+    """The inputs of the first batch; None of a data set without any."""
+    first = next(source.batches(), None)
+    return None if first is None else first.inputs
+
+
 def _refuse_separate(y: Any, sample_weight: Any, kind: str) -> None:
     for name, value in (("y", y), ("sample_weight", sample_weight)):
         if value is not None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from typing import Any
 
 import keras
 
+from topwork._features.constancy import named, needs_trial, obstacle
+from topwork._features.replay import replay
+from topwork._features.trial import Trial
 from topwork._networks.graph import Step, steps
 from topwork._private_keras import has_mask
 
@@ -27,27 +29,62 @@ class Split:
     tail: keras.Model
 
 
-def split(model: keras.Model) -> Split:
+def split(model: keras.Model, images: list[Any] | None = None) -> Split:
     """Split `model` at its frozen frontier, sharing its layers and variables.
 
     The prefix is everything that cannot change while the model is trained and gives the same output
-    for the same image; the tail is the rest. The tensors between them can be several.
+    for the same image, whatever lies beside it in a batch; the tail is the rest. The tensors between
+    them can be several.
+
+    Args:
+        model: A functional or Sequential model.
+        images: The inputs of a batch. Calls that reading cannot judge are tried on a few of them;
+            without any they belong to the tail.
 
     Raises:
         NotSplittable: Nothing worth computing once lies before the first thing that changes.
     """
-    if not type(model).__module__.startswith("keras."):
-        raise NotSplittable(f"its class {type(model).__name__} may define a training step of its own")
+    _check_own_code(model)
     ordered = steps(model)
-    frozen, obstacles = _frozen_steps(ordered)
-    frozen_tensors = {id(tensor) for step in frozen for tensor in step.outputs}
-    if any(id(output) in frozen_tensors for output in model.outputs):
-        raise NotSplittable("one of its outputs does not depend on anything trainable")
+    frozen, obstacles = _frozen_steps(ordered, None if images is None else Trial(model, images))
     if not any(isinstance(step.operation, keras.Layer) and step.operation.weights for step in frozen):
         raise NotSplittable(obstacles[0] if obstacles else "it has no frozen layer with weights")
     tail_steps = [step for step in ordered if step not in frozen]
-    used = [tensor for step in tail_steps for tensor in step.inputs if id(tensor) in frozen_tensors]
-    frontier = list({id(tensor): tensor for tensor in used}.values())
+    frontier = _frontier(frozen, tail_steps, model)
+    prefix = keras.Model(model.inputs, frontier, name=f"{model.name}_prefix")
+    # A Sequential model has no `output`, or that of the last call of it.
+    structure = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
+    return Split(prefix, replay(tail_steps, frontier, structure, f"{model.name}_tail"))
+
+
+# What Keras asks of a model while it trains it; on features, code of the user's would be misled.
+_ASKED_BY_KERAS = (
+    "call",
+    "compute_loss",
+    "compute_metrics",
+    "evaluate",
+    "fit",
+    "make_test_function",
+    "make_train_function",
+    "test_step",
+    "train_step",
+)
+
+
+def _check_own_code(model: keras.Model) -> None:
+    """Raise for a model that says itself how it is trained."""
+    for name in _ASKED_BY_KERAS:
+        definer = next(cls for cls in type(model).__mro__ if name in vars(cls))
+        if not definer.__module__.startswith("keras."):
+            raise NotSplittable(f"its class {definer.__name__} has a {name} of its own")
+    for name in set(vars(model)) & set(_ASKED_BY_KERAS):
+        raise NotSplittable(f"it has a {name} of its own")
+
+
+def _frontier(frozen: set[Step], tail_steps: list[Step], model: keras.Model) -> list[Any]:
+    frozen_tensors = {id(tensor) for step in frozen for tensor in step.outputs}
+    used = [*(tensor for step in tail_steps for tensor in step.inputs), *model.outputs]
+    frontier = list({id(tensor): tensor for tensor in used if id(tensor) in frozen_tensors}.values())
     if any(map(has_mask, frontier)):
         raise NotSplittable("a mask is passed along with its frozen features")
     for tensor in frontier:
@@ -56,11 +93,10 @@ def split(model: keras.Model) -> Split:
                 f"its frozen features have the shape {tuple(tensor.shape)}, of which only the batch may "
                 "be unknown (build the model for one image size)"
             )
-    prefix = keras.Model(model.inputs, frontier, name=f"{model.name}_prefix")
-    return Split(prefix, _replay(tail_steps, frontier, model))
+    return frontier
 
 
-def _frozen_steps(ordered: list[Step]) -> tuple[set[Step], list[str]]:
+def _frozen_steps(ordered: list[Step], trial: Trial | None) -> tuple[set[Step], list[str]]:
     """The steps of the prefix, and why others with only frozen inputs do not belong to it."""
     frozen: set[Step] = set()
     tensors: set[int] = set()
@@ -68,89 +104,22 @@ def _frozen_steps(ordered: list[Step]) -> tuple[set[Step], list[str]]:
     for step in ordered:
         if not all(id(tensor) in tensors for tensor in step.inputs):
             continue
-        obstacle = None if step.is_input else changes(step.operation)
-        if obstacle:
-            obstacles.append(obstacle)
-        else:
-            frozen.add(step)
-            tensors.update(id(tensor) for tensor in step.outputs)
+        found = None if step.is_input else _obstacle(step, trial)
+        if found:
+            obstacles.append(found)
+            continue
+        frozen.add(step)
+        tensors.update(id(tensor) for tensor in step.outputs)
+        if trial is not None:
+            trial.go_on(step)
     return frozen, obstacles
 
 
-def changes(operation: Any) -> str | None:
-    """Why the output of `operation` for one input may change during training; None if it cannot."""
-    if not isinstance(operation, keras.Layer):
-        return None  # a plain operation, such as the arithmetic of a preprocess_input
-    if isinstance(operation, keras.Model) and type(operation).__module__.startswith("keras."):
-        return next(filter(None, map(changes, operation.layers)), None)
-    name = f"layer {operation.name!r} ({type(operation).__name__})"
-    if operation.trainable_variables:
-        return f"{name} is trainable"
-    if getattr(operation, "activity_regularizer", None) is not None:
-        return f"{name} adds to the loss"
-    if _is_same_in_training(operation) or _is_frozen_batch_normalization(operation):
-        return None
-    if isinstance(operation, _DROPOUTS) and operation.rate == 0:
-        return None
-    # Seed generators are among `variables`, and not among `weights`.
-    if len(operation.variables) > len(operation.weights) or isinstance(operation, _DROPOUTS):
-        return f"{name} is random"
-    if _takes_training(operation):
-        return f"{name} may behave differently in training"
-    return None
-
-
-# These take a `training` argument and ignore it: their base class has one, or quantization to float8.
-_SAME_IN_TRAINING = (
-    keras.layers.CenterCrop,
-    keras.layers.Dense,
-    keras.layers.EinsumDense,
-    keras.layers.Resizing,
-)
-_DROPOUTS = (keras.layers.Dropout, keras.layers.SpatialDropout2D)
-
-
-def _is_same_in_training(layer: keras.Layer) -> bool:
-    # The class itself: one derived from it may use the argument.
-    is_float8 = getattr(layer, "quantization_mode", None) == "float8"
-    return type(layer) in _SAME_IN_TRAINING and not is_float8
-
-
-def _is_frozen_batch_normalization(layer: keras.Layer) -> bool:
-    return isinstance(layer, keras.layers.BatchNormalization) and not layer.trainable
-
-
-def _takes_training(layer: keras.Layer) -> bool:
-    # A Lambda takes the argument for a function that may not.
-    call = layer.function if isinstance(layer, keras.layers.Lambda) else layer.call
-    parameters = inspect.signature(call).parameters
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    return "training" in parameters or takes_any
-
-
-def _replay(tail_steps: list[Step], frontier: list[Any], model: keras.Model) -> keras.Model:
-    """Run the tail's steps again, on new inputs that stand for the frontier.
-
-    `keras.Model(frontier, outputs)` would do the same by cloning graph nodes, but replaces every call
-    of a layer that made a frontier tensor, also the calls that lie in the tail (Keras 3.15).
-    """
-    inputs = [
-        keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=f"frontier_{i}")
-        for i, tensor in enumerate(frontier)
-    ]
-    replayed = {id(old): new for old, new in zip(frontier, inputs, strict=True)}
-
-    def swap(value: Any) -> Any:
-        return replayed.get(id(value), value)
-
-    for step in tail_steps:
-        args = keras.tree.map_structure(swap, step.args)
-        kwargs = keras.tree.map_structure(swap, step.kwargs)
-        outputs = keras.tree.flatten(step.operation(*args, **kwargs))
-        replayed.update(
-            {id(old): new for old, new in zip(step.outputs, outputs, strict=True)},
-        )
-    # A Sequential model has no `output`, or that of the last call of it.
-    structure = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
-    outputs = keras.tree.map_structure(swap, structure)
-    return keras.Model(inputs, outputs, name=f"{model.name}_tail")
+def _obstacle(step: Step, trial: Trial | None) -> str | None:
+    found = obstacle(step)
+    if found is not None or not needs_trial(step):
+        return found
+    if trial is None:
+        name = named(step.operation)
+        return f"the {name} is not known to give the same whenever it is run"
+    return trial.fault(step)

@@ -27,6 +27,15 @@ _REFRESH_ROWS = 512
 _SHARE_OF_UNKNOWN = 0.2
 
 
+Features = dict[str, tuple[Any, ...]]
+_FEATURES = "topwork_features"
+
+
+def frontier_of(x: Any) -> list[Any] | None:
+    """The frontier's tensors, if `x` is a batch of features from a `Table`; None if it is images."""
+    return list(x[_FEATURES]) if isinstance(x, dict) and set(x) == {_FEATURES} else None
+
+
 @dataclasses.dataclass(frozen=True)
 class Table:
     """The features of a data set, with its labels.
@@ -60,8 +69,8 @@ class Table:
     def n_bytes(self) -> int:
         return len(self) * self.views * self.layout.row_bytes
 
-    def dataset(self, batch_size: int | None, *, shuffle: bool) -> tf.data.Dataset:
-        """Batches of (features, labels[, weights]) as Keras' `fit` takes them.
+    def dataset(self, batch_size: int | None, *, shuffle: bool | str) -> tf.data.Dataset:
+        """Batches of (features, labels[, weights]), in the structure that `frontier_of` recognises.
 
         With several views each image comes once an epoch, in one view drawn at random.
 
@@ -69,7 +78,7 @@ class Table:
 
         Args:
             batch_size: None: batches as long as those that the data came in.
-            shuffle: Whether each epoch has an order of its own.
+            shuffle: Whether each epoch has an order of its own; `"batch"`: within each batch.
         """
         images = _indices(len(self), self.batch_lengths, batch_size, shuffle)
         rows = images.map(functools.partial(_draw_row, self.views))
@@ -91,12 +100,11 @@ class Table:
         )
         return batches.prefetch(tf.data.AUTOTUNE)
 
-    def _features(self, row: tf.Tensor) -> Any:
+    def _features(self, row: tf.Tensor) -> Features:
         table = weakref.proxy(self)
         data = tf.numpy_function(lambda rows: table.read(rows), [row], tf.uint8, stateful=False)
         data = tf.ensure_shape(data, [None, self.layout.row_bytes])
-        features = self.layout.unpack(data)
-        return features[0] if len(features) == 1 else tuple(features)
+        return {_FEATURES: tuple(self.layout.unpack(data))}
 
 
 def _draw_row(views: int, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -105,8 +113,10 @@ def _draw_row(views: int, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _indices(
-    n_images: int, batch_lengths: list[int], batch_size: int | None, shuffle: bool
+    n_images: int, batch_lengths: list[int], batch_size: int | None, shuffle: bool | str
 ) -> tf.data.Dataset:
+    if shuffle == "batch":
+        return _indices(n_images, batch_lengths, batch_size, False).map(tf.random.shuffle)
     if shuffle:
         order = tf.data.Dataset.range(n_images).shuffle(n_images, reshuffle_each_iteration=True)
         return order.batch(batch_size or max(batch_lengths))

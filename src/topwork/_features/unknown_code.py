@@ -61,13 +61,22 @@ def full_name(function: Any) -> str:
     return f"{function.__module__}.{function.__qualname__}"
 
 
+def has_unknown_code(step: Step) -> bool:
+    """Whether a call holds, or was given, what `unknown_code` would name."""
+    return next(_unknown_in(step), None) is not None
+
+
 def _unknown(model: keras.Model) -> Iterator[str]:
     for step in steps(model):
-        for part in _parts(step):
-            if not _is_known(part.value):
-                yield part.name
-            elif isinstance(part.value, keras.Model):
-                yield from _unknown(part.value)
+        yield from _unknown_in(step)
+
+
+def _unknown_in(step: Step) -> Iterator[str]:
+    for part in _parts(step):
+        if not _is_known(part.value):
+            yield part.name
+        elif isinstance(part.value, keras.Model):
+            yield from _unknown(part.value)
 
 
 def _parts(step: Step) -> Iterator[_Part]:

@@ -11,20 +11,26 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from topwork._data.augmenting import augmented_anew, check_augment, on_arrays, warn_of_one_view
+from topwork._data.augmenting import (
+    PASS_AUGMENT,
+    augmented_anew,
+    check_augment,
+    on_arrays,
+    warn_of_one_view,
+)
 from topwork._data.checks import Guard
 from topwork._data.randomness import randomness_in
-from topwork._data.reading import Source, as_arrays, open_source
+from topwork._data.reading import Source, as_arrays, first_inputs, open_source
 from topwork._errors import warn
 from topwork._features.computation import Computation, open_cache
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.split import NotSplittable, Split, split
 from topwork._features.table import Table
-from topwork._features.unknown_code import unknown_code
-from topwork._networks.compilation import build_optimizer, compile_arguments
+from topwork._networks.compilation import build_optimizer
 from topwork._networks.graph import require_functional
-
-_PASS_AUGMENT = "Pass the images as they are, and the augmentation as augment=..., views=10."
+from topwork._private_keras import changed_since_compile
+from topwork._training.schedule import Schedule, check_fraction, last_part
+from topwork._training.step import build_metrics, is_distributed, takes_features
 
 
 def fit(
@@ -33,6 +39,7 @@ def fit(
     y: Any = None,
     *,
     validation_data: Any = None,
+    validation_split: float = 0.0,
     epochs: int = 1,
     batch_size: int | None = None,
     augment: Callable[[Any], Any] | None = None,
@@ -42,8 +49,12 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None = None,
     class_weight: dict[int, float] | None = None,
     sample_weight: Any = None,
-    shuffle: bool = True,
+    shuffle: bool | str = True,
     initial_epoch: int = 0,
+    steps_per_epoch: int | None = None,
+    validation_steps: int | None = None,
+    validation_batch_size: int | None = None,
+    validation_freq: int | Sequence[int] = 1,
     verbose: str | int = "auto",
 ) -> keras.callbacks.History:
     """Train a model as `model.fit` does, computing what is frozen once.
@@ -58,6 +69,8 @@ def fit(
             `tf.data.Dataset` or a `keras.utils.PyDataset` of (images, labels[, weights]).
         y: Labels, if `x` is arrays.
         validation_data: (images, labels[, weights]) or a data set; never augmented.
+        validation_split: The part of arrays, over 0 and under 1, that is kept for validation: the last
+            images, before any shuffling. `validation_data` goes before it.
         epochs: The epoch to end with, as in `model.fit`.
         batch_size: Images in a training step; in one of validation too, if that is on arrays. None:
             32 for arrays, the data set's own else.
@@ -73,8 +86,12 @@ def fit(
         class_weight: As in `model.fit`.
         sample_weight: As in `model.fit`, if `x` is arrays.
         shuffle: Whether each epoch has an order of its own, for data sets too. False: the order, and
-            the batches, that the data comes in.
+            the batches, that the data comes in. `"batch"`: only within each batch.
         initial_epoch: As in `model.fit`.
+        steps_per_epoch: As in `model.fit`.
+        validation_steps: As in `model.fit`.
+        validation_batch_size: As in `model.fit`; None: `batch_size`.
+        validation_freq: As in `model.fit`: validate every so many epochs, or in the epochs listed.
         verbose: As in `model.fit`; 0 is silent.
 
     Returns:
@@ -94,12 +111,24 @@ def fit(
         3
     """
     _check_model(model)
-    _check_numbers(epochs, initial_epoch, batch_size)
     check_augment(augment, views)
     place = open_cache(cache, cache_dir)
-    data = _Data(x, y, sample_weight, validation_data)
+    schedule = Schedule(
+        epochs=epochs,
+        initial_epoch=initial_epoch,
+        batch_size=batch_size,
+        shuffle=shuffle,
+        callbacks=callbacks,
+        class_weight=class_weight,
+        steps_per_epoch=steps_per_epoch,
+        validation_steps=validation_steps,
+        validation_batch_size=validation_batch_size,
+        validation_freq=validation_freq,
+        verbose=verbose,
+    )
+    data = _Data.of(x, y, sample_weight, validation_data, validation_split)
+    schedule.check(has_validation=data.validation_data is not None)
     train, validation = data.open(model)
-    schedule = _Schedule(epochs, initial_epoch, batch_size, shuffle, callbacks, class_weight, verbose)
     halves = None if cache is False else _split(model, data, train, verbose)
     if halves is None:
         _check_before(model, train, validation, augment)
@@ -107,73 +136,11 @@ def fit(
     warn_of_one_view(augment, views)
     computation = Computation(model, FrozenPart(halves.prefix), place, verbose)
     tables = [computation.table(train, "training data", augment, views)]
-    batch_sizes = [batch_size]
     if validation is not None:
         tables.append(computation.table(validation, "validation data"))
-        batch_sizes.append(batch_size if validation.is_in_memory else None)
     computation.say(tables)
-    return _train_tail(model, halves.tail, tables, batch_sizes, schedule)
-
-
-def precompute(
-    model: keras.Model,
-    x: Any,
-    *,
-    cache_dir: str | os.PathLike[str],
-    augment: Callable[[Any], Any] | None = None,
-    views: int = 1,
-    verbose: str | int = "auto",
-) -> int:
-    """Compute only what is frozen, into a store that `fit(..., cache_dir=...)` finds it in.
-
-    Any number of processes, on one machine or on several that share the folder, may do so at once,
-    each with its part of the data, `dataset.shard(n, i)` for example.
-
-    Args:
-        model: The model that will be trained, or its frozen backbone with a trainable head.
-        x: Images, as `fit` takes them; labels beside them are not used.
-        cache_dir: The folder of the store; made if it is not there.
-        augment: As in `fit`. The copies are found again if `augment` draws the same again.
-        views: As in `fit`.
-        verbose: 0 is silent.
-
-    Returns:
-        How many rows of features were computed; the others were in the store.
-
-    Raises:
-        ValueError: Nothing of the model can be computed once, or the data cannot be used.
-        OSError: The folder cannot be written, or its disk is full.
-
-    Example:
-        >>> import tempfile
-        >>> import numpy as np
-        >>> import topwork as tw
-        >>> backbone = tw.load_backbone("mobilenet", weights=None, input_shape=(32, 32, 3))
-        >>> model = tw.add_head(n_classes=2, hidden_units=8)(tw.freeze(backbone))
-        >>> images = np.random.uniform(0, 255, (8, 32, 32, 3))
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     [tw.precompute(model, images, cache_dir=folder, verbose=0) for _ in range(2)]
-        [8, 0]
-    """
-    require_functional(model, "precompute")
-    check_augment(augment, views, "precompute")
-    cache = open_cache("disk", cache_dir)
-    randomness = randomness_in(x)
-    if randomness is not None:
-        raise ValueError(
-            f"precompute: the data set is augmented at random: it has {randomness}. {_PASS_AUGMENT}"
-        )
-    try:
-        halves = split(model)
-    except NotSplittable as reason:
-        raise ValueError(
-            f"precompute: nothing of {model.name!r} can be computed once, because {reason}. Freeze the "
-            "backbone, freeze(backbone), before the head is added."
-        ) from reason
-    computation = Computation(model, FrozenPart(halves.prefix), cache, verbose)
-    table = computation.table(open_source(model, x), "images", augment, views, labelled=False)
-    computation.say([table])
-    return table.n_computed
+    in_memory = [source.is_in_memory for source in (train, validation) if source is not None]
+    return _fit_on_features(model, halves.tail, tables, in_memory, schedule)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,6 +151,14 @@ class _Data:
     y: Any
     sample_weight: Any
     validation_data: Any
+
+    @classmethod
+    def of(cls, x: Any, y: Any, sample_weight: Any, validation_data: Any, fraction: float) -> _Data:
+        """The arguments, with `fraction` of arrays taken off as validation data if there is none."""
+        check_fraction(fraction)
+        if not fraction or validation_data is not None:
+            return cls(x, y, sample_weight, validation_data)
+        return cls(*last_part(fraction, x, y, sample_weight))
 
     @property
     def validation(self) -> tuple[Any, ...]:
@@ -206,19 +181,6 @@ class _Data:
             raise ValueError(f"{error} This is about validation_data.") from error
 
 
-@dataclasses.dataclass(frozen=True)
-class _Schedule:
-    """The arguments of `fit` that say how to train."""
-
-    epochs: int
-    initial_epoch: int
-    batch_size: int | None
-    shuffle: bool
-    callbacks: Any
-    class_weight: dict[int, float] | None
-    verbose: str | int
-
-
 def _check_model(model: keras.Model) -> None:
     require_functional(model, "fit")
     if not model.compiled:
@@ -231,18 +193,13 @@ def _check_model(model: keras.Model) -> None:
             f"fit: nothing in {model.name!r} is trainable. Add a head, add_head(n_classes=...)(model), "
             "or unfreeze a part, fine_tune(model, unfreeze_from=...)."
         )
-
-
-def _check_numbers(epochs: Any, initial_epoch: Any, batch_size: Any) -> None:
-    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs <= initial_epoch:
+    changed = changed_since_compile(model)
+    if changed:
         raise ValueError(
-            "fit: epochs is the number of the last epoch, a whole number greater than initial_epoch. "
-            f"Received: epochs={epochs!r}, initial_epoch={initial_epoch!r}."
-        )
-    is_count = isinstance(batch_size, int) and not isinstance(batch_size, bool) and batch_size > 0
-    if batch_size is not None and not is_count:
-        raise ValueError(
-            f"fit: batch_size must be a whole number of at least 1, or None. Received: {batch_size!r}."
+            f"fit: `trainable` of {len(changed)} layers was changed after {model.name!r} was compiled, "
+            f"of {changed[0]!r} first, and Keras goes on as it was compiled. Change it with "
+            "topwork.freeze(model, until=...) or topwork.fine_tune(model, ...), which compile the model "
+            "again, or call model.compile(...)."
         )
 
 
@@ -253,29 +210,15 @@ def _split(model: keras.Model, data: _Data, source: Source, verbose: str | int) 
         if randomness is not None:
             warn(
                 f"fit: the {name} is augmented at random: it has {randomness}. Computing it once would "
-                f"show the same copy in every epoch, so that nothing is computed once. {_PASS_AUGMENT}"
+                f"show the same copy in every epoch, so that nothing is computed once. {PASS_AUGMENT}"
             )
             return None
     try:
         with model.distribute_strategy.scope():
-            halves = split(model)
-        if unknown_code(halves.prefix):
-            _check_repeatable(halves.prefix, source)
+            return split(model, first_inputs(source))
     except NotSplittable as reason:
         _say_not_split(model, reason, verbose)
         return None
-    return halves
-
-
-def _check_repeatable(prefix: keras.Model, source: Source) -> None:
-    for batch in itertools.islice(source.batches(), 1):
-        if not FrozenPart(prefix).is_repeatable([array[:4] for array in batch.inputs]):
-            raise NotSplittable(
-                "its frozen part has code that is not Keras' own, and gives other features for the "
-                "same images when it is run again as in training"
-            )
-        if prefix.losses:
-            raise NotSplittable("its frozen part has code that is not Keras' own, and adds to the loss")
 
 
 def _say_not_split(model: keras.Model, reason: NotSplittable, verbose: str | int) -> None:
@@ -301,7 +244,7 @@ def _check_before(model: keras.Model, train: Source, validation: Source | None, 
 
 
 def _fit_plainly(
-    model: keras.Model, data: _Data, augment: Any, schedule: _Schedule
+    model: keras.Model, data: _Data, augment: Any, schedule: Schedule
 ) -> keras.callbacks.History:
     x, y, sample_weight = data.x, as_arrays(data.y), as_arrays(data.sample_weight)
     validation = data.validation_data
@@ -312,48 +255,27 @@ def _fit_plainly(
         y = sample_weight = None
     elif isinstance(x, tf.data.Dataset) and schedule.batch_size is not None:
         x = x.unbatch().batch(schedule.batch_size)
-    arguments = vars(schedule)
-    if isinstance(x, tf.data.Dataset):
-        arguments = {**arguments, "batch_size": None, "shuffle": False}
+    arguments = schedule.for_keras()
+    if not isinstance(x, tf.data.Dataset):
+        arguments.update(batch_size=schedule.batch_size, shuffle=schedule.shuffle)
     return model.fit(x, y, sample_weight=sample_weight, validation_data=validation, **arguments)
 
 
-def _train_tail(
-    model: keras.Model,
-    tail: keras.Model,
-    tables: list[Table],
-    batch_sizes: list[int | None],
-    schedule: _Schedule,
+def _fit_on_features(
+    model: keras.Model, tail: keras.Model, tables: list[Table], in_memory: list[bool], schedule: Schedule
 ) -> keras.callbacks.History:
-    build_optimizer(model)
-    with model.distribute_strategy.scope():
-        # The optimizer scales the loss already, if the model's precision asks for it.
-        tail.compile(optimizer=model.optimizer, auto_scale_loss=False, **compile_arguments(model))
+    sizes = schedule.batch_sizes(list(map(len, tables)), in_memory)
     train, *validation = (
-        table.dataset(batch_size, shuffle=schedule.shuffle and table is tables[0])
-        for table, batch_size in zip(tables, batch_sizes, strict=True)
+        table.dataset(size, shuffle=schedule.shuffle if table is tables[0] else False)
+        for table, size in zip(tables, sizes, strict=False)
     )
-    callbacks = keras.callbacks.CallbackList(
-        [*_listed(schedule.callbacks), _Follow(tail)],
-        add_history=True,
-        add_progbar=schedule.verbose != 0,
-        model=model,
-        verbose=schedule.verbose,
-        epochs=schedule.epochs,
-        steps=len(train),
-    )
-    model.stop_training = False
-    tail.history = model.history
-    return tail.fit(
-        train,
-        validation_data=validation[0] if validation else None,
-        callbacks=callbacks,
-        epochs=schedule.epochs,
-        initial_epoch=schedule.initial_epoch,
-        class_weight=_complete(schedule.class_weight, tables[0].y),
-        shuffle=False,  # the data set does it
-        verbose=schedule.verbose,
-    )
+    arguments = schedule.for_keras()
+    arguments["class_weight"] = _complete(schedule.class_weight, tables[0].y)
+    build_optimizer(model)
+    if is_distributed(model):
+        build_metrics(model, tail, next(iter(train)))
+    with takes_features(model, tail):
+        return model.fit(train, validation_data=next(iter(validation), None), **arguments)
 
 
 def _complete(class_weight: dict[int, float] | None, y: Any) -> dict[int, float] | None:
@@ -363,30 +285,3 @@ def _complete(class_weight: dict[int, float] | None, y: Any) -> dict[int, float]
     is_one_hot = y.ndim > 1 and y.shape[-1] > 1
     last = y.shape[-1] - 1 if is_one_hot else round(float(y.max()))
     return {c: class_weight.get(c, 1.0) for c in range(max(last, *class_weight) + 1)}
-
-
-def _listed(callbacks: Any) -> list[Any]:
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        return list(callbacks.callbacks)
-    return keras.tree.flatten(callbacks) if callbacks is not None else []
-
-
-class _Follow(keras.callbacks.Callback):
-    """Lets the tail, which Keras trains, do what callbacks ask of the model, which they see."""
-
-    async_safe = True  # as Keras' own callbacks, so that metrics are not waited for at every batch
-
-    def __init__(self, tail: keras.Model) -> None:
-        super().__init__()
-        self._tail = tail
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        # BackupAndRestore has the next epoch in this attribute, the only way that Keras has for it.
-        self._tail._initial_epoch = getattr(self.model, "_initial_epoch", 0)
-        self._tail.stop_training = self.model.stop_training
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._tail.stop_training = self.model.stop_training
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self._tail.stop_training = self.model.stop_training

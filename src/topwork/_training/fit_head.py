@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import keras
 
@@ -20,6 +20,7 @@ from topwork._networks.graph import require_functional
 from topwork._training.head_examples import check_class_weight, head_examples
 from topwork._training.linear import LinearModel, fit_linear
 from topwork._training.linear_head import LinearHead, linear_head, units_of
+from topwork._training.step import takes_features
 
 
 @public
@@ -151,16 +152,9 @@ def _write(dense: keras.layers.Dense, solved: LinearModel) -> None:
 
 def _measure(model: keras.Model, head: LinearHead, table: Table) -> dict[str, float]:
     """Loss and metrics on a data set, as `model.evaluate` gives them."""
-    model.reset_metrics()
-    for batch in table.dataset(None, shuffle=False):
-        features, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-        predicted = head.predict(features)
-        loss = model.compute_loss(None, y, predicted, sample_weight, training=False)
-        model.metrics[0].update_state(loss, sample_weight=len(features))  # the mean of the losses
-        model.compute_metrics(None, y, predicted, sample_weight)
-    figures = {name: float(value) for name, value in model.get_metrics_result().items()}
-    model.reset_metrics()
-    return figures
+    with takes_features(model, lambda features, training: head.predict(*features)):
+        data = table.dataset(None, shuffle=False)
+        return cast("dict[str, float]", model.evaluate(data, verbose=0, return_dict=True))
 
 
 def _say(solved: LinearModel, figures: dict[str, float], seconds: float) -> None:

@@ -1,0 +1,137 @@
+"""Trying calls on a few images, where reading them does not tell whether they can be computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from topwork._features.constancy import is_switched_off, named
+from topwork._features.replay import replay
+from topwork._networks.graph import Step
+
+_N_IMAGES = 4
+# One image by itself is computed by other kernels than among others, which round differently.
+_TOLERANCE = {2: 3e-2, 4: 2e-3, 8: 1e-6}
+
+
+class Trial:
+    """A few images, carried through the calls of a model as far as they are asked for."""
+
+    def __init__(self, model: keras.Model, images: list[Any]) -> None:
+        """`images` are the inputs of a batch, at least one image."""
+        self._inputs = list(zip(model.inputs, images, strict=True))
+        self._values: dict[int, Any] = {}
+        self._waiting: list[Step] = []
+
+    def go_on(self, step: Step) -> None:
+        """Take note of a call that can be computed once; later ones build on what it gives."""
+        self._waiting.append(step)
+
+    def fault(self, step: Step) -> str | None:
+        """Why what a call gives cannot be computed once, image by image; None if it can."""
+        for earlier in self._waiting:
+            self._run(earlier)
+        self._waiting.clear()
+        try:
+            found = _fault(step, [self._values[id(tensor)] for tensor in step.inputs])
+        except Exception as error:  # it is the user's code, and may do anything
+            found = _error_fault(error)
+        return None if found is None else f"{named(step.operation)} {found}"
+
+    def _run(self, step: Step) -> None:
+        if step.is_input:
+            tensor, array = next(pair for pair in self._inputs if pair[0] is step.outputs[0])
+            self._values[id(tensor)] = tf.convert_to_tensor(_a_few(array, tensor.dtype))
+            return
+        args, kwargs = keras.tree.map_structure(
+            lambda value: self._values.get(id(value), value), (step.args, step.kwargs)
+        )
+        if "training" in kwargs:
+            kwargs["training"] = False
+        outputs = keras.tree.flatten(step.operation(*args, **kwargs))
+        self._values.update({id(t): out for t, out in zip(step.outputs, outputs, strict=True)})
+
+
+def _a_few(array: Any, dtype: str) -> Any:
+    """Some images, and others drawn from the same range: a batch of equal ones would show nothing."""
+    real = np.asarray(array[: _N_IMAGES - 2])
+    low, high = float(real.min(initial=0)), float(real.max(initial=1))
+    drawn = np.random.default_rng(0).uniform(low, high, (_N_IMAGES - len(real), *real.shape[1:]))
+    return np.concatenate([real, drawn.astype(real.dtype)]).astype(dtype)
+
+
+def _error_fault(error: Exception) -> str:
+    return f"cannot be tried on a few images ({type(error).__name__}: {error})"
+
+
+def _fault(step: Step, values: list[Any]) -> str | None:
+    call = replay([step], list(step.inputs), list(step.outputs))
+    n_images = len(values[0])
+    with _restored(getattr(step.operation, "variables", [])) as variables:
+        before = [np.array(variable) for variable in variables]
+        outputs = _outputs(call, values)
+        if any(len(np.shape(out)) == 0 or len(out) != n_images for out in outputs):
+            return "does not give one row for each image"
+        if not _same(outputs, _outputs(call, values)):
+            return "gives other features for the same images when it is run again"
+        singles = [_outputs(call, [v[i : i + 1] for v in values]) for i in range(n_images)]
+        if not _same(outputs, [np.concatenate(each) for each in zip(*singles, strict=True)]):
+            return "mixes the images of a batch"
+        if is_switched_off(step):
+            return None
+        if not _same(outputs, _outputs(call, values, training=True)):
+            return "gives other features for the same images when it is run as in training"
+        if call.losses:
+            return "adds to the loss"
+        if not all(map(np.array_equal, before, variables)) or _assigns(call, values):
+            return "changes its own state whenever it is run"
+    return None
+
+
+class _restored:  # noqa: N801
+    """Variables that get back the values they had."""
+
+    def __init__(self, variables: Sequence[Any]) -> None:
+        self._variables = list(variables)
+        self._values = [np.array(variable) for variable in self._variables]
+
+    def __enter__(self) -> list[Any]:
+        return self._variables
+
+    def __exit__(self, *_: object) -> None:
+        for variable, value in zip(self._variables, self._values, strict=True):
+            variable.assign(value)
+
+
+def _outputs(call: keras.Model, values: list[Any], *, training: bool = False) -> list[Any]:
+    return [np.asarray(out) for out in keras.tree.flatten(call(values, training=training))]
+
+
+def _same(ones: list[Any], others: list[Any]) -> bool:
+    return all(map(_close, ones, others))
+
+
+def _close(a: Any, b: Any) -> bool:
+    if a.shape != b.shape or a.dtype.kind in "biuOSU":
+        return np.array_equal(a, b)
+    tolerance = _TOLERANCE.get(a.dtype.itemsize, 3e-2)
+    a, b = a.astype("float64"), b.astype("float64")
+    size = np.abs(a[np.isfinite(a)]).max(initial=0)
+    return np.allclose(a, b, rtol=tolerance, atol=tolerance * 1e-2 * size, equal_nan=True)
+
+
+def _assigns(call: keras.Model, values: list[Any]) -> bool:
+    """Whether a call changes variables of any kind, those too that Keras does not know of."""
+    specs = [tf.TensorSpec(value.shape, value.dtype) for value in values]
+    function = tf.function(lambda *inputs: call(list(inputs), training=True), autograph=False)
+    graph = function.get_concrete_function(*specs).graph.as_graph_def()
+    return any("Assign" in operation and "Variable" in operation for operation in _operations(graph))
+
+
+def _operations(graph: Any) -> Iterator[str]:
+    for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
+        yield from (node.op for node in nodes)

@@ -1,0 +1,79 @@
+"""`precompute`: only what is frozen, into a store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from topwork._data.augmenting import PASS_AUGMENT, check_augment
+from topwork._data.randomness import randomness_in
+from topwork._data.reading import first_inputs, open_source
+from topwork._features.computation import Computation, open_cache
+from topwork._features.frozen_part import FrozenPart
+from topwork._features.split import NotSplittable, split
+from topwork._networks.graph import require_functional
+
+
+def precompute(
+    model: keras.Model,
+    x: Any,
+    *,
+    cache_dir: str | os.PathLike[str],
+    augment: Callable[[Any], Any] | None = None,
+    views: int = 1,
+    verbose: str | int = "auto",
+) -> int:
+    """Compute only what is frozen, into a store that `fit(..., cache_dir=...)` finds it in.
+
+    Any number of processes, on one machine or on several that share the folder, may do so at once,
+    each with its part of the data, `dataset.shard(n, i)` for example.
+
+    Args:
+        model: The model that will be trained, or its frozen backbone with a trainable head.
+        x: Images, as `fit` takes them; labels beside them are not used.
+        cache_dir: The folder of the store; made if it is not there.
+        augment: As in `fit`. The copies are found again if `augment` draws the same again.
+        views: As in `fit`.
+        verbose: 0 is silent.
+
+    Returns:
+        How many rows of features were computed; the others were in the store.
+
+    Raises:
+        ValueError: Nothing of the model can be computed once, or the data cannot be used.
+        OSError: The folder cannot be written, or its disk is full.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> import topwork as tw
+        >>> backbone = tw.load_backbone("mobilenet", weights=None, input_shape=(32, 32, 3))
+        >>> model = tw.add_head(n_classes=2, hidden_units=8)(tw.freeze(backbone))
+        >>> images = np.random.uniform(0, 255, (8, 32, 32, 3))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [tw.precompute(model, images, cache_dir=folder, verbose=0) for _ in range(2)]
+        [8, 0]
+    """
+    require_functional(model, "precompute")
+    check_augment(augment, views, "precompute")
+    cache = open_cache("disk", cache_dir)
+    randomness = randomness_in(x)
+    if randomness is not None:
+        raise ValueError(
+            f"precompute: the data set is augmented at random: it has {randomness}. {PASS_AUGMENT}"
+        )
+    source = open_source(model, x)
+    try:
+        halves = split(model, first_inputs(source))
+    except NotSplittable as reason:
+        raise ValueError(
+            f"precompute: nothing of {model.name!r} can be computed once, because {reason}. Freeze the "
+            "backbone, freeze(backbone), before the head is added."
+        ) from reason
+    computation = Computation(model, FrozenPart(halves.prefix), cache, verbose)
+    table = computation.table(source, "images", augment, views, labelled=False)
+    computation.say([table])
+    return table.n_computed
