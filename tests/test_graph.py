@@ -296,7 +296,7 @@ def from_recipe(recipe):
         elif kind == "again":
             tensors.append(shared[second % len(shared)](a))
         elif kind == "add":
-            tensors.append(layers.Add(name=f"add_{i}")([a, b]))
+            tensors.append(layers.Add(name=f"sum_{i}")([a, b]))
         elif kind == "bn":
             tensors.append(layers.BatchNormalization(trainable=not frozen, name=f"bn_{i}")(a))
         elif kind == "relu":
