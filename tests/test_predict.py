@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from topwork._data.images import cropped
+from topwork._data.images import Setting, resized
 from topwork._interpret.predict import predict
 from topwork._networks.classifier import imagenet_names
 
@@ -112,26 +112,26 @@ def test_a_whole_network_on_photographs(shared_material: Path) -> None:
     assert sum(right) >= 10
 
 
-class TestCropped:
+class TestResized:
     def test_the_centre_without_distortion(self) -> None:
         image = np.zeros((10, 30, 3), "float32")
         image[:, 10:20] = 255
-        np.testing.assert_allclose(cropped(image, 10, 10), 255)
-        assert cropped(image, 5, 5).mean() > 240
+        np.testing.assert_allclose(resized(image, 10, 10), 255)
+        assert resized(image, 5, 5).mean() > 240
 
     def test_the_middle_part_only(self) -> None:
         image = np.zeros((16, 16, 1), "float32")
         image[1:-1, 1:-1] = 255
-        np.testing.assert_allclose(cropped(image, 14, 14, crop=0.875), 255)
+        np.testing.assert_allclose(resized(image, 14, 14, Setting(part=0.875)), 255)
 
     @pytest.mark.parametrize("shape", [(7, 331, 3), (331, 7, 3), (1, 1, 3), (33, 33, 3)])
     def test_every_shape_gives_the_size(self, shape: tuple[int, ...]) -> None:
-        assert cropped(np.zeros(shape, "float32"), 31, 17).shape == (31, 17, 3)
-        assert cropped(np.zeros(shape, "float32"), 31, 17, crop=0.875).shape == (31, 17, 3)
+        assert resized(np.zeros(shape, "float32"), 31, 17).shape == (31, 17, 3)
+        assert resized(np.zeros(shape, "float32"), 31, 17, Setting(part=0.875)).shape == (31, 17, 3)
 
     def test_the_model_sees_raw_pixels(self) -> None:
         image = np.full((50, 40, 3), 255.0)
-        np.testing.assert_allclose(cropped(image, 8, 8), 255, rtol=1e-6)
+        np.testing.assert_allclose(resized(image, 8, 8), 255, rtol=1e-6)
 
 
 @pytest.mark.filterwarnings("error")
@@ -165,13 +165,15 @@ class TestErrors:
         with pytest.raises(ValueError, match=r"found no file '.*b.jpg'. Correct the path"):
             predict(brightness(), tmp_path / "a" / "b.jpg")
 
-    def test_a_folder(self, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match=r"a folder. Give the files in it: sorted\("):
+    def test_a_folder_without_an_image(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=r"found no image in '.*' or below"):
             predict(brightness(), tmp_path)
 
     def test_a_damaged_file(self, tmp_path: Path) -> None:
         (tmp_path / "cat.jpg").write_bytes(b"miaow")
-        with pytest.raises(ValueError, match=r"cannot decode the image '.*cat.jpg'.*find_bad_images"):
+        with pytest.raises(
+            ValueError, match=r"cannot read the image '.*cat.jpg': it is not an image.*find_bad_images"
+        ):
             predict(brightness(), tmp_path / "cat.jpg")
 
     def test_no_image(self) -> None:

@@ -119,7 +119,7 @@ def dataset_functions(dataset: Any) -> Iterator[Any]:
     if constant_below(dataset):
         return
     yield from dataset._functions()
-    for inputs in dataset._inputs():
+    for inputs in dataset_inputs(dataset):
         yield from dataset_functions(inputs)
 
 
@@ -173,3 +173,8 @@ def repeated_forever(dataset: Any) -> Any:
         return None
     (inputs,) = dataset._inputs()
     return None if int(inputs.cardinality()) == -1 else inputs
+
+
+def dataset_inputs(dataset: Any) -> list[Any]:
+    """The data sets that a `tf.data.Dataset` was made from; none for one that begins with them."""
+    return list(dataset._inputs())

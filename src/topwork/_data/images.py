@@ -1,7 +1,13 @@
-"""Photographs from files and arrays, in the size that a model takes."""
+"""Photographs from files and arrays, in the size that a model takes: the one reader of topwork.
+
+Training, `predict`, `report` and `grad_cam` all come here, so that a photograph has the same pixels, to
+the last bit, wherever it is read.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -10,17 +16,92 @@ import numpy as np
 import numpy.typing as npt
 
 from topwork._data.checks import warn_of_scaled_pixels
-from topwork._errors import closest
+from topwork._data.decoding import Undecodable, decode_file
+from topwork._errors import closest, warn
 from topwork._networks.classifier import N_IMAGENET_CLASSES
 from topwork._networks.pixel_range import expected_range
+from topwork._networks.record import read_record
 
 Pixels = npt.NDArray[Any]
 # ImageNet's networks are tested on the middle 7/8 of a photograph (224 of 256 pixels).
-_IMAGENET_CROP = 0.875
+_IMAGENET_PART = 0.875
+# A JPEG is decoded to a fraction of its size if it still has twice the pixels asked for, each way.
+_SPARE = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """How a photograph is brought to the size that a model takes.
+
+    Attributes:
+        crop: Whether the centre is cut out, undistorted; else the whole is squeezed or stretched.
+        part: How much of the side that limits the centre is kept.
+    """
+
+    crop: bool = True
+    part: float = 1.0
+
+
+def setting_from(fields: Any) -> Setting | None:
+    """The setting in a record; None if there is none, or one that this version does not know."""
+    try:
+        return Setting(bool(fields["crop"]), min(max(float(fields["part"]), 0.01), 1.0))
+    except (TypeError, KeyError, ValueError):
+        return None
+
+
+def read_image(
+    path: str | os.PathLike[str],
+    height: int | None,
+    width: int | None,
+    channels: int | None = 3,
+    setting: Setting | None = None,
+) -> Pixels:
+    """(height, width, channels), float32, 0 to 255, of a file; in its own size if that is None.
+
+    Raises:
+        Undecodable: The file cannot be read, is damaged, or is of a kind that cannot be decoded.
+    """
+    setting = setting or Setting()
+    if height is None or width is None:
+        return decode_file(path, channels).astype("float32")
+    at_least = math.ceil(_SPARE * max(height, width) / setting.part)
+    return resized(decode_file(path, channels, at_least), height, width, setting)
+
+
+def resized(pixels: Pixels, height: int, width: int, setting: Setting | None = None) -> Pixels:
+    """A photograph in another size, bilinear and antialiased, as float32; what has it stays as it is.
+
+    The cut is a part of the same operation, so that nothing larger than photograph and result is made.
+
+    Args:
+        pixels: (height, width, channels) of any size, uint8 or float32.
+        height: Of the result.
+        width: Of the result.
+        setting: None: the centre, undistorted.
+    """
+    import tensorflow as tf
+
+    setting = setting or Setting()
+    if pixels.shape[:2] == (height, width):
+        return pixels.astype("float32")
+    scales = np.array([height / pixels.shape[0], width / pixels.shape[1]])
+    if setting.crop:
+        scales[:] = scales.max() / setting.part
+    shifts = (np.array([height, width]) - np.array(pixels.shape[:2]) * scales) / 2
+    result = tf.raw_ops.ScaleAndTranslate(
+        images=pixels[np.newaxis],
+        size=(height, width),
+        scale=scales.astype("float32"),
+        translation=shifts.astype("float32"),
+        kernel_type="triangle",
+        antialias=True,
+    )
+    return result[0].numpy()
 
 
 class ImageReader:
-    """Makes of a file or an array what a model takes.
+    """Makes of a file or an array what a model takes, as it was done when the model was trained.
 
     Args:
         model: A functional model of one input, (batch, height, width, channels).
@@ -29,40 +110,38 @@ class ImageReader:
     """
 
     def __init__(self, model: Any, caller: str, n_classes: int) -> None:
-        inputs = getattr(model, "inputs", None) or []
-        shape = tuple(inputs[0].shape) if len(inputs) == 1 else ()
-        if len(shape) != 4:
-            raise ValueError(
-                f"{caller} takes a model of one image, an input of shape (None, height, width, "
-                f"channels). Received: {model!r} with the inputs {[tuple(x.shape) for x in inputs]}. "
-                "A model that was not built yet has none: call it once on an image."
-            )
-        _, self.height, self.width, self.channels = shape
+        self.height, self.width, self.channels = image_shape(model, caller)
         self._caller = caller
-        self._crop = _IMAGENET_CROP if n_classes == N_IMAGENET_CLASSES else 1.0
+        self._known = read_record(model).reader
+        part = _IMAGENET_PART if n_classes == N_IMAGENET_CLASSES else 1.0
+        self.setting = setting_from(self._known) or Setting(part=part)
         self._range = expected_range(model)
 
     def read(self, image: Any) -> Pixels:
         """(height, width, channels), float32, of a path or of an array of any size."""
-        is_file = isinstance(image, (str, os.PathLike))
-        pixels = self._decode(Path(image)) if is_file else self._from_array(image)
-        if self.height is None or self.width is None or pixels.shape[:2] == (self.height, self.width):
+        if isinstance(image, (str, os.PathLike)):
+            return self._from_file(Path(image))
+        pixels = self._from_array(image)
+        if self.height is None or self.width is None:
             return pixels
-        return cropped(pixels, self.height, self.width, self._crop)
+        return resized(pixels, self.height, self.width, self.setting)
 
-    def _decode(self, path: Path) -> Pixels:
-        import tensorflow as tf
-
+    def _from_file(self, path: Path) -> Pixels:
+        if self._known == "other":
+            self._known = None  # said once
+            warn(
+                f"{self._caller} reads files as topwork.data.read_folder does, and the model was "
+                "trained on images that were read in another way: its answers may differ from those in "
+                "training. Train it on read_folder(...), or pass arrays that were read as in training."
+            )
         self._check_file(path)
         try:
-            decoded = tf.io.decode_image(path.read_bytes(), self.channels or 3, expand_animations=False)
-        except tf.errors.InvalidArgumentError as error:
+            return read_image(path, self.height, self.width, self.channels, self.setting)
+        except Undecodable as error:
             raise ValueError(
-                f"{self._caller} cannot decode the image {str(path)!r}: it is damaged, or neither "
-                "JPEG, PNG, GIF nor BMP. topwork.data.find_bad_images() lists all such files of a "
-                "folder."
+                f"{self._caller} cannot read the image {str(path)!r}: it {error}. "
+                "topwork.data.find_bad_images() lists all such files of a folder."
             ) from error
-        return np.asarray(decoded, "float32")
 
     def _check_file(self, path: Path) -> None:
         if path.is_dir():
@@ -81,6 +160,8 @@ class ImageReader:
 
     def _from_array(self, image: Any) -> Pixels:
         pixels = np.asarray(image) if not isinstance(image, (list, tuple, dict, set)) else np.empty(0)
+        if pixels.ndim == 2 and self.channels == 1:
+            pixels = pixels[..., np.newaxis]
         if pixels.ndim != 3 or pixels.shape[-1] != (self.channels or pixels.shape[-1]):
             raise ValueError(
                 f"{self._caller} takes an image as a path, or as an array of shape (height, width, "
@@ -88,27 +169,24 @@ class ImageReader:
                 "dimensions."
             )
         warn_of_scaled_pixels(pixels, self._range, f"{self._caller}: the image")
-        return pixels.astype("float32")
+        return pixels if pixels.dtype == np.uint8 else pixels.astype("float32")
 
 
-def cropped(pixels: Pixels, height: int, width: int, crop: float = 1.0) -> Pixels:
-    """The centre of a photograph, resized without distortion.
+def image_shape(model: Any, caller: str) -> tuple[int | None, int | None, int | None]:
+    """(height, width, channels) of the one image that a model takes.
 
-    Args:
-        pixels: (height, width, channels) of any size.
-        height: Of the result.
-        width: Of the result.
-        crop: How much of the side that limits it is kept.
+    Raises:
+        ValueError: It takes something else.
     """
-    import tensorflow as tf
-
-    scale = max(height / pixels.shape[0], width / pixels.shape[1]) / crop
-    # At least the size asked for: rounding must not leave a pixel missing.
-    rows = max(height, round(pixels.shape[0] * scale))
-    columns = max(width, round(pixels.shape[1] * scale))
-    resized = tf.image.resize(pixels, (rows, columns), "bilinear", antialias=True).numpy()
-    top, left = (rows - height) // 2, (columns - width) // 2
-    return np.asarray(resized[top : top + height, left : left + width])
+    inputs = getattr(model, "inputs", None) or []
+    shape = tuple(inputs[0].shape) if len(inputs) == 1 else ()
+    if len(shape) != 4:
+        raise ValueError(
+            f"{caller} takes a model of one image, an input of shape (None, height, width, "
+            f"channels). Received: {model!r} with the inputs {[tuple(x.shape) for x in inputs]}. "
+            "A model that was not built yet has none: call it once on an image."
+        )
+    return shape[1], shape[2], shape[3]
 
 
 def described(value: Any) -> str:

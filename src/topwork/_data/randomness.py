@@ -21,6 +21,8 @@ _RANDOM_OPERATION = re.compile(
     r"(Parameterized)?TruncatedNormal|Multinomial|Uniform|StandardNormal|RngReadAndSkip|"
     r"SampleDistortedBoundingBox).*"
 )
+# The name of the operation in which topwork's own reader runs Python: it gives a file's pixels, always.
+READS_FILES = "topwork_reads_a_file"
 _PYTHON_OPERATION = re.compile(r"(Eager)?PyFunc.*")
 _VARIABLE_OPERATION = re.compile(r"(Read|Assign\w*)VariableOp|ResourceGather.*|VarHandleOp")
 # Stateful by name, though what they give does not change: calls, branches and loops (what is inside of
@@ -94,7 +96,7 @@ def _operations(dataset: tf.data.Dataset) -> Iterator[str]:
     for function in dataset_functions(dataset):
         graph = function.function.graph.as_graph_def()
         for nodes in (graph.node, *(inner.node_def for inner in graph.library.function)):
-            yield from (node.op for node in nodes)
+            yield from (node.op for node in nodes if READS_FILES not in node.name)
 
 
 def _changes_in_py_dataset(dataset: keras.utils.PyDataset) -> str | None:

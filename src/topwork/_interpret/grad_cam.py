@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import tensorflow as tf
 from topwork._data.images import ImageReader
 from topwork._errors import closest
 from topwork._figures import displayable, new_figure
-from topwork._networks.classifier import n_classes, probabilities
+from topwork._networks.classifier import Task, names_of_classes, probabilities, task_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,8 +29,9 @@ class HeatMap:
             All 0 where nothing does.
         image: (height, width, channels), as the model received it.
         class_index: The class in question.
-        probability: What the model gives it.
+        probability: What the model gives it; of a model for numbers, the number.
         layer: The layer whose feature map was looked at.
+        class_name: The name of the class; its number where names are not known.
     """
 
     heatmap: npt.NDArray[np.float32]
@@ -38,6 +39,7 @@ class HeatMap:
     class_index: int
     probability: float
     layer: str
+    class_name: str = ""
 
     def plot(self, title: str | None = None) -> Figure:
         """Draw the image, and the heat map over it.
@@ -55,13 +57,20 @@ class HeatMap:
             axes.axis("off")
         drawn = right.imshow(self.heatmap, cmap="inferno", vmin=0, vmax=1, alpha=0.5)
         drawn.set_interpolation("bilinear")
-        default = f"class {self.class_index}: {self.probability:.1%}"
+        name = self.class_name if self.class_name not in ("", str(self.class_index)) else None
+        share = f"{self.probability:.1%}" if 0 <= self.probability <= 1 else f"{self.probability:.4g}"
+        default = f"{name or f'class {self.class_index}'}: {share}"
         right.set_title(default if title is None else title, fontsize="medium")
         return figure
 
 
 def grad_cam(
-    model: Any, image: Any, layer: str | None = None, *, class_index: int | None = None
+    model: Any,
+    image: Any,
+    layer: str | None = None,
+    *,
+    class_index: int | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> HeatMap:
     """Show where in a photograph a classifier finds what it names.
 
@@ -74,12 +83,13 @@ def grad_cam(
 
     Args:
         model: A flat functional classifier of one image, as topwork and `keras.applications` make
-            them, that ends in softmax or in one sigmoid unit.
-        image: The path of a file, or an array (height, width, channels), raw RGB 0-255; resized as
+            them, that ends in softmax, in sigmoid units or in numbers.
+        image: The path of a file, or an array (height, width, channels), raw RGB 0-255; read as
             `topwork.predict` does it.
         layer: The name of a layer whose output is a feature map, (batch, height, width, channels).
             None: the last of more than one place.
         class_index: The class to explain, for one sigmoid unit 0 or 1; None: the likeliest.
+        class_names: As in `topwork.predict`.
 
     Returns:
         A `HeatMap`; ``.plot()`` draws it over the photograph.
@@ -102,28 +112,42 @@ def grad_cam(
         Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
         Localization, ICCV 2017, https://arxiv.org/abs/1610.02391.
     """
-    count = n_classes(model, "grad_cam()")
-    pixels = ImageReader(model, "grad_cam()", count).read(image)
+    task = task_of(model, "grad_cam()")
+    names = names_of_classes(class_names, model, task, "grad_cam()")
+    pixels = ImageReader(model, "grad_cam()", task.n).read(image)
     chosen = _last_feature_map(model) if layer is None else _named_feature_map(model, layer)
-    shares = probabilities(model.predict_on_batch(pixels[None]), "grad_cam()")[0]
-    index = int(shares.argmax()) if class_index is None else class_index
-    if not 0 <= index < count:
+    values = _answers(model.predict_on_batch(pixels[None]), task)
+    index = _checked_index(class_index, values, task)
+    coarse = _class_activation_map(model, chosen, pixels[None], index, task)
+    fine = tf.image.resize(coarse[..., None], pixels.shape[:2], "bilinear").numpy()[..., 0]
+    return HeatMap(_to_unit(fine), pixels, index, float(values[index]), chosen.name, names[index])
+
+
+def _answers(outputs: Any, task: Task) -> Any:
+    """Probabilities, or the numbers of a model for numbers."""
+    if task.kind == "numbers":
+        return np.asarray(outputs, "float64")[0]
+    return probabilities(outputs, task, "grad_cam()")[0]
+
+
+def _checked_index(class_index: int | None, values: Any, task: Task) -> int:
+    if class_index is None:
+        return 0 if task.kind == "numbers" else int(values.argmax())
+    if not 0 <= class_index < task.n:
         raise ValueError(
-            f"grad_cam() explains one of the model's {count} classes, 0 to {count - 1}. Received: "
+            f"grad_cam() explains one of the model's {task.n} {task.kind}, 0 to {task.n - 1}. Received: "
             f"class_index={class_index!r}. Leave it out for the likeliest."
         )
-    coarse = _class_activation_map(model, chosen, pixels[None], index)
-    fine = tf.image.resize(coarse[..., None], pixels.shape[:2], "bilinear").numpy()[..., 0]
-    return HeatMap(_to_unit(fine), pixels, index, float(shares[index]), chosen.name)
+    return class_index
 
 
-def _class_activation_map(model: Any, layer: Any, images: Any, index: int) -> Any:
+def _class_activation_map(model: Any, layer: Any, images: Any, index: int, task: Task) -> Any:
     """Equations 1 and 2 of the paper: (rows, columns) of the feature map."""
     last, before_activation = _scoring(model)
     inner = keras.Model(model.inputs[0], [layer.output, before_activation])
     with tf.GradientTape() as tape:
         features, scores = inner(images, training=False)
-        score = _class_score(last, scores, index)
+        score = _class_score(last, scores, index, task)
     # The frozen layers below the feature map are outside of this: the gradient ends at its tensor.
     gradient = tape.gradient(score, features)
     if gradient is None:
@@ -144,14 +168,14 @@ def _scoring(model: Any) -> tuple[Any, Any]:
     return None, output
 
 
-def _class_score(last: Any, values: Any, index: int) -> Any:
+def _class_score(last: Any, values: Any, index: int, task: Task) -> Any:
     if isinstance(last, keras.layers.Dense):
         values = keras.ops.matmul(values, keras.ops.cast(last.kernel, values.dtype))
         values = values if last.bias is None else values + keras.ops.cast(last.bias, values.dtype)
-    elif last is None:
+    elif last is None and task.kind != "numbers":
         # Nothing is known of how the probability is made: its logarithm saturates least.
         values = keras.ops.log(values + keras.config.epsilon())
-    if values.shape[-1] == 1:
+    if values.shape[-1] < task.n:  # one sigmoid unit tells two classes
         return values[0, 0] if index == 1 else -values[0, 0]
     return values[0, index]
 

@@ -6,27 +6,37 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
+import tensorflow as tf
 
 from topwork._data.images import ImageReader, described
-from topwork._networks.classifier import n_classes, names_of_classes, probabilities
+from topwork._data.listing import images_below
+from topwork._data.origin import in_order
+from topwork._networks.classifier import Task, names_of_classes, probabilities, task_of
 
 _BATCH_SIZE = 32
+_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The likeliest classes of one image, best first; a sequence of (name, probability).
+    """What a model says of one image; a sequence of (name, probability), best first.
 
     Attributes:
         image: The path, or the number of the image for an array.
-        classes: Pairs of name and probability.
+        classes: Pairs of name and probability; of a model for numbers, of name and number, in the
+            model's own order.
+        labels: Of a model for several labels an image: those at least as probable as the threshold.
     """
 
     image: str
     classes: tuple[tuple[str, float], ...]
+    labels: tuple[str, ...] | None = None
+    _is_number: bool = False
 
     @property
     def name(self) -> str:
@@ -36,6 +46,11 @@ class Prediction:
     @property
     def probability(self) -> float:
         """Of the likeliest class."""
+        return self.classes[0][1]
+
+    @property
+    def number(self) -> float:
+        """The first number, of a model for numbers."""
         return self.classes[0][1]
 
     def __len__(self) -> int:
@@ -48,33 +63,47 @@ class Prediction:
         return self.classes[index]
 
     def __str__(self) -> str:
-        return "\n".join([self.image, *(f"{share:8.1%}  {name}" for name, share in self.classes)])
+        return "\n".join([self.image, *(self._line(name, value) for name, value in self.classes)])
+
+    def _line(self, name: str, value: float) -> str:
+        if self._is_number:
+            return f"{value:12.5g}  {name}"
+        return f"{value:8.1%}  {name}{' *' if name in (self.labels or ()) else ''}"
 
 
 def predict(
-    model: Any, images: Any, *, class_names: Sequence[str] | None = None, top: int = 5
+    model: Any,
+    images: Any,
+    *,
+    class_names: Sequence[str] | None = None,
+    top: int = 5,
+    threshold: float = _THRESHOLD,
 ) -> list[Prediction]:
     """Name what is seen in photographs.
 
-    Files are read and resized as the model needs, without distortion: the short side is fitted to
-    the model's input and the centre cut out; for a whole ImageNet network the middle 7/8 of that, as
-    such networks are tested. Pixels stay raw RGB 0-255. An array that has the model's size already is
-    taken as it is.
+    Files are read as `topwork.data.read_folder` reads them, and with the same setting if the model was
+    trained on what that gave: upright, resized without distortion so that the centre fills the model's
+    input; for a whole ImageNet network the middle 7/8 of that, as such networks are tested. Pixels stay
+    raw RGB 0-255. An array that has the model's size already is taken as it is.
 
     Args:
-        model: A classifier of one image that ends in softmax or in one sigmoid unit.
+        model: A model of one image that ends in softmax, in sigmoid units or, compiled with a loss for
+            them, in numbers or logits.
         images: The path of a file, or an array (height, width, channels) of pixels 0-255; or several:
-            a list of either, or an array (images, height, width, channels).
+            a list of either, an array (images, height, width, channels), a folder, or a data set, of
+            which the labels are not used.
         class_names: The names in the order of the labels; for one sigmoid unit the names of 0 and 1.
-            None: ImageNet's for 1000 classes, else numbers.
+            None: those that the model knows from its training (`read_folder`); else ImageNet's for 1000
+            classes, else numbers.
         top: How many classes to name.
+        threshold: Of a model for several labels an image: the probability from which a label holds.
 
     Returns:
         A `Prediction` for each image: prints as a table, iterates over (name, probability).
 
     Raises:
         ValueError: A file is missing or damaged, an image or the model is of another form, the names
-            are not as many as the classes, or `top` is below 1.
+            are not as many as the classes, `top` is below 1, or `threshold` is not from 0 to 1.
 
     Example:
         >>> import keras, numpy as np, topwork as tw
@@ -86,35 +115,62 @@ def predict(
            50.0%  cat
            50.0%  dog
     """
-    caller = "predict()"
-    count = n_classes(model, caller)
-    names = names_of_classes(class_names, count, caller)
-    _check_top(top)
-    reader = ImageReader(model, caller, count)
-    # Without a size of their own, a model's inputs may each have another.
-    batch_size = _BATCH_SIZE if reader.height and reader.width else 1
-    todo = enumerate(_listed(images))
+    task = task_of(model, "predict()")
+    names = names_of_classes(class_names, model, task, "predict()")
+    _check_numbers(top, threshold)
     predictions = []
-    while chunk := list(itertools.islice(todo, batch_size)):
-        pixels = np.stack([reader.read(image) for _, image in chunk])
-        shares = probabilities(model.predict_on_batch(pixels), caller)
+    for titles, pixels in _batches(model, images, task):
+        values = _values(model.predict_on_batch(pixels), task)
         predictions += [
-            Prediction(_title(number, image), _best(row, names, top))
-            for (number, image), row in zip(chunk, shares, strict=True)
+            _prediction(title, row, names, task, top, threshold)
+            for title, row in zip(titles, values, strict=True)
         ]
     return predictions
 
 
-def _check_top(top: int) -> None:
+def _check_numbers(top: int, threshold: float) -> None:
     if top < 1:
         raise ValueError(
             f"predict() names the `top` likeliest classes, 1 or more. Received: top={top!r}. Leave it "
             "out for 5."
         )
+    if not 0 <= threshold <= 1:
+        raise ValueError(
+            "predict() takes as threshold a probability from 0 to 1. Received: "
+            f"threshold={threshold!r}. Leave it out for {_THRESHOLD}."
+        )
+
+
+def _batches(model: Any, images: Any, task: Task) -> Iterator[tuple[list[str], Any]]:
+    """Titles and pixels, as many images at once as `Model.predict` takes, so that numbers are its own."""
+    if isinstance(images, (tf.data.Dataset, keras.utils.PyDataset)):
+        yield from _of_data_set(images)
+        return
+    reader = ImageReader(model, "predict()", task.n)
+    # Without a size of their own, a model's inputs may each have another.
+    batch_size = _BATCH_SIZE if reader.height and reader.width else 1
+    todo = enumerate(_listed(images))
+    while chunk := list(itertools.islice(todo, batch_size)):
+        pixels = np.stack([reader.read(image) for _, image in chunk])
+        yield [_title(number, image) for number, image in chunk], pixels
+
+
+def _of_data_set(data: Any) -> Iterator[tuple[list[str], Any]]:
+    ordered, paths = in_order(data)
+    is_dataset = isinstance(ordered, tf.data.Dataset)
+    n_seen = 0
+    for batch in ordered if is_dataset else (ordered[i] for i in range(len(ordered))):
+        pixels = np.asarray(keras.utils.unpack_x_y_sample_weight(batch)[0])
+        numbers = range(n_seen, n_seen + len(pixels))
+        yield [f"image {i}" if paths is None else paths[i] for i in numbers], pixels
+        n_seen += len(pixels)
 
 
 def _listed(images: Any) -> list[Any]:
-    is_one = isinstance(images, (str, os.PathLike)) or getattr(images, "ndim", None) == 3
+    is_path = isinstance(images, (str, os.PathLike))
+    if is_path and Path(images).is_dir():
+        return _in_folder(Path(images))
+    is_one = is_path or getattr(images, "ndim", None) in (2, 3) or hasattr(images, "getbands")
     if not is_one and not isinstance(images, Iterable):
         raise ValueError(
             "predict() takes paths of image files or arrays of pixels, one or several. Received: "
@@ -129,10 +185,33 @@ def _listed(images: Any) -> list[Any]:
     return listed
 
 
+def _in_folder(folder: Path) -> list[Path]:
+    found = images_below(folder)
+    if not found:
+        raise ValueError(
+            f"predict() found no image in {str(folder)!r} or below. Give a folder of photographs, or "
+            "their paths."
+        )
+    return found
+
+
 def _title(number: int, image: Any) -> str:
     return os.fspath(image) if isinstance(image, (str, os.PathLike)) else f"image {number}"
 
 
-def _best(shares: Any, names: tuple[str, ...], top: int) -> tuple[tuple[str, float], ...]:
-    order = np.argsort(-shares, kind="stable")[:top]
-    return tuple((names[index], float(shares[index])) for index in order)
+def _values(outputs: Any, task: Task) -> Any:
+    is_number = task.kind == "numbers"
+    return np.asarray(outputs, "float64") if is_number else probabilities(outputs, task, "predict()")
+
+
+def _prediction(
+    title: str, values: Any, names: tuple[str, ...], task: Task, top: int, threshold: float
+) -> Prediction:
+    if task.kind == "numbers":
+        pairs = zip(names, values, strict=True)
+        return Prediction(title, tuple((name, float(value)) for name, value in pairs), None, True)
+    order = np.argsort(-values, kind="stable")
+    classes = tuple((names[index], float(values[index])) for index in order[:top])
+    if task.kind == "classes":
+        return Prediction(title, classes)
+    return Prediction(title, classes, tuple(names[i] for i in order if values[i] >= threshold))

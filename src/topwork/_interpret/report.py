@@ -17,7 +17,7 @@ from topwork._data.classes import class_numbers
 from topwork._data.reading import open_source
 from topwork._errors import public
 from topwork._interpret.report_plots import plot_confusion, plot_mistakes
-from topwork._networks.classifier import n_classes, names_of_classes, probabilities
+from topwork._networks.classifier import names_of_classes, probabilities, task_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -208,7 +208,8 @@ def report(
         >>> found.accuracy, found.confusion.tolist()
         (0.75, [[1, 0], [1, 2]])
     """
-    names = names_of_classes(class_names, n_classes(model, "report()"), "report()")
+    task = task_of(model, "report()")
+    names = names_of_classes(class_names, model, task, "report()")
     confusion = np.zeros((len(names), len(names)), "int64")
     mistakes: list[Mistake] = []
     n_seen = 0
@@ -217,7 +218,7 @@ def report(
     for batch in open_source(model, data).batches():
         guard.check(batch.inputs, batch.y)
         true = class_numbers(batch.y, "the data", len(names))
-        shares = probabilities(flat.predict_on_batch(batch.inputs), "report()")
+        shares = probabilities(flat.predict_on_batch(batch.inputs), task, "report()")
         images, predicted = batch.inputs[0], shares.argmax(axis=1)
         np.add.at(confusion, (true, predicted), 1)
         found = [

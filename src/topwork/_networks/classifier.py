@@ -1,24 +1,64 @@
-"""What the outputs of a classifier say: probabilities and names of classes."""
+"""What the outputs of a model say: its task, probabilities and the names of its classes."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
+import keras
 import numpy as np
 import numpy.typing as npt
 
+from topwork._networks.record import read_record
+
 N_IMAGENET_CLASSES = 1000
 _ROUNDING = 0.02
+_CROSSENTROPY_OF_CLASSES = ("categorical_crossentropy", "categorical_focal_crossentropy")
+_OF_NUMBERS = (
+    *("mean_squared_error", "mean_absolute_error", "mean_absolute_percentage_error"),
+    *("mean_squared_logarithmic_error", "huber", "log_cosh", "logcosh", "mse", "mae"),
+)
 
 
-def n_classes(model: Any, caller: str) -> int:
-    """How many classes a model tells apart; one sigmoid unit tells two.
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a model tells of an image.
+
+    Attributes:
+        kind: `"classes"`: which one of several; `"labels"`: which of several, each for itself;
+            `"numbers"`: a number for each output.
+        n: How many classes, labels or numbers there are. One sigmoid unit tells two classes.
+        from_logits: Whether the loss makes the probabilities, and not the model.
+    """
+
+    kind: str
+    n: int
+    from_logits: bool = False
+
+
+def task_of(model: Any, caller: str) -> Task:
+    """What a model is for, by its loss; of one that is not compiled, by its last activation.
 
     Raises:
         ValueError: The model has no one vector of outputs for an image.
     """
+    units = _units(model, caller)
+    loss, from_logits = _loss_of(model)
+    activation = _last_activation(model)
+    if loss.endswith(_CROSSENTROPY_OF_CLASSES):
+        kind = "classes"
+    elif loss.startswith("binary_") or (not loss and activation == "sigmoid"):
+        kind = "labels" if units > 1 else "classes"
+    elif loss in _OF_NUMBERS and activation not in ("softmax", "sigmoid"):
+        kind = "numbers"
+    else:
+        kind = "labels" if activation == "sigmoid" and units > 1 else "classes"
+    return Task(kind, max(units, 2) if kind == "classes" else units, from_logits)
+
+
+def _units(model: Any, caller: str) -> int:
     outputs = getattr(model, "outputs", None) or []
     shape = tuple(outputs[0].shape) if len(outputs) == 1 else ()
     if len(shape) != 2 or shape[1] is None:
@@ -27,43 +67,83 @@ def n_classes(model: Any, caller: str) -> int:
             f"{model!r} with the outputs {[tuple(x.shape) for x in outputs]}. A backbone becomes a "
             "classifier with topwork.add_head(n_classes=...)(backbone)."
         )
-    return max(int(shape[1]), 2)
+    return int(shape[1])
 
 
-def probabilities(outputs: Any, caller: str) -> npt.NDArray[np.float64]:
-    """(images, classes), each row of sum 1, from the outputs of a softmax or of one sigmoid unit.
+def _loss_of(model: Any) -> tuple[str, bool]:
+    """The name of the one loss, "" if there is none, and whether it takes logits."""
+    losses = keras.tree.flatten(getattr(model, "loss", None))
+    if len(losses) != 1 or losses[0] is None:
+        return "", False
+    try:
+        loss = keras.losses.get(losses[0])
+    except ValueError:  # a name that is registered elsewhere
+        return "", False
+    from_logits = getattr(loss, "_fn_kwargs", {}).get("from_logits", False)
+    function = getattr(loss, "fn", loss)
+    return str(getattr(function, "__name__", "")), bool(from_logits)
+
+
+def _last_activation(model: Any) -> str:
+    layers = getattr(model, "layers", None) or [None]
+    if isinstance(layers[-1], keras.layers.Softmax):
+        return "softmax"
+    return getattr(getattr(layers[-1], "activation", None), "__name__", "")
+
+
+def probabilities(outputs: Any, task: Task, caller: str) -> npt.NDArray[np.float64]:
+    """(images, classes or labels) from outputs; those of classes are of sum 1.
 
     Raises:
-        ValueError: The outputs are no probabilities of classes that exclude each other.
+        ValueError: The outputs are no probabilities.
     """
     values = np.asarray(outputs, "float64")
+    if task.from_logits:
+        values = _from_logits(values, task)
     is_probability = np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1 + _ROUNDING
+    if is_probability and task.kind == "labels":
+        return values
     if is_probability and values.shape[1] == 1:
         return np.hstack([1 - values, values])
     if not is_probability or (abs(values.sum(axis=1) - 1) > _ROUNDING).any():
         raise ValueError(
-            f"{caller} takes a model that ends in softmax, or in one sigmoid unit. Received outputs "
+            f"{caller} takes a model that ends in softmax, in sigmoid units, or in numbers that it was "
+            f"compiled with a loss for. Received outputs "
             f"from {values.min():.3g} to {values.max():.3g}, of sums {values.sum(axis=1).min():.3g} to "
-            f"{values.sum(axis=1).max():.3g} for an image. Where the model gives logits, add "
-            "keras.layers.Softmax() to it; for labels that go together no single class is right."
+            f"{values.sum(axis=1).max():.3g} for an image. Where the model gives logits, compile it with "
+            "a loss that has from_logits=True, or add keras.layers.Softmax() to it; for labels that go "
+            "together compile it with loss='binary_crossentropy'; for numbers with 'mean_squared_error'."
         )
     return values
 
 
-def names_of_classes(class_names: Sequence[str] | None, n: int, caller: str) -> tuple[str, ...]:
-    """The names; without any, those of ImageNet for its 1000 classes, and numbers for others.
+def _from_logits(values: npt.NDArray[Any], task: Task) -> npt.NDArray[Any]:
+    if task.kind == "labels" or values.shape[1] == 1:
+        return 1 / (1 + np.exp(-np.clip(values, -700, 700)))
+    powers = np.exp(values - values.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def names_of_classes(
+    class_names: Sequence[str] | None, model: Any, task: Task, caller: str
+) -> tuple[str, ...]:
+    """The names given, else those that the model knows, else ImageNet's for 1000 classes, else numbers.
 
     Raises:
         ValueError: There is not one name for each class.
     """
     if class_names is None:
-        return imagenet_names() if n == N_IMAGENET_CLASSES else tuple(map(str, range(n)))
-    if isinstance(class_names, str) or len(class_names) != n:
+        known = read_record(model).class_names
+        if known is not None and len(known) == task.n:
+            return known
+        is_imagenet = task.kind == "classes" and task.n == N_IMAGENET_CLASSES
+        return imagenet_names() if is_imagenet else tuple(map(str, range(task.n)))
+    if isinstance(class_names, str) or len(class_names) != task.n:
         count = "one string" if isinstance(class_names, str) else f"{len(class_names)} names"
         raise ValueError(
-            f"{caller} takes a name for each of the model's {n} classes. Received: class_names="
-            f"{str(class_names)[:80]}, {count}. Give a list of {n}, in the order of the labels: "
-            "Keras' image_dataset_from_directory has it in .class_names."
+            f"{caller} takes a name for each of the model's {task.n} {task.kind}. Received: class_names="
+            f"{str(class_names)[:80]}, {count}. Give a list of {task.n}, in the order of the labels: "
+            "topwork.data.read_folder and Keras' image_dataset_from_directory have it in .class_names."
         )
     return tuple(map(str, class_names))
 

@@ -19,6 +19,7 @@ from topwork._data.augmenting import (
     warn_of_one_view,
 )
 from topwork._data.checks import Guard
+from topwork._data.origin import learn_names
 from topwork._data.randomness import randomness_in
 from topwork._data.reading import Source, as_arrays, first_inputs, open_source
 from topwork._errors import warn
@@ -129,6 +130,7 @@ def fit(
     data = _Data.of(x, y, sample_weight, validation_data, validation_split)
     schedule.check(has_validation=data.validation_data is not None)
     train, validation = data.open(model)
+    learn_names(model, x)
     halves = None if cache is False else _split(model, data, train, verbose)
     if halves is None:
         _check_before(model, train, validation, augment)

@@ -1,0 +1,83 @@
+"""`find_bad_images`: the files of a folder that cannot be read."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from topwork._data.folder import problem_of, what_is_there_instead
+from topwork._data.listing import IMAGE_SUFFIXES, images_below
+
+
+@dataclass(frozen=True)
+class BadImage:
+    """A file that would spoil training.
+
+    Attributes:
+        path: The file.
+        reason: What is wrong with it.
+    """
+
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+def find_bad_images(folder: str | os.PathLike[str], *, verbose: bool = True) -> list[BadImage]:
+    """List the images in a folder that `read_folder` and `predict` cannot read.
+
+    A broken JPEG otherwise stops training in the middle of an epoch. Every file with an image's name is
+    decoded just as training would do it, in as many threads as there are processors. Nothing is changed.
+
+    Args:
+        folder: A folder; all that lie in it are searched too.
+        verbose: Whether to show a progress bar.
+
+    Returns:
+        A record with path and reason for each bad file, sorted by path; empty if all are good.
+
+    Raises:
+        ValueError: `folder` is not a folder, or holds no image.
+
+    Example:
+        >>> import pathlib, tempfile, topwork as tw
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> _ = (folder / "cat.jpg").write_bytes(b"")
+        >>> for bad in tw.data.find_bad_images(folder, verbose=False):
+        ...     print(bad.path.name, "-", bad.reason)
+        cat.jpg - is empty
+    """
+    folder = Path(folder)
+    paths = _image_files(folder)
+    progress = keras.utils.Progbar(len(paths), verbose=int(verbose), unit_name="image")
+    bad = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for path, reason in zip(paths, pool.map(_reason, paths), strict=True):
+            if reason:
+                bad.append(BadImage(path, reason))
+            progress.add(1)
+    return bad
+
+
+def _reason(path: Path) -> str | None:
+    # An array has as many channels as it has: only a model says how many it should have.
+    return problem_of(path, None)
+
+
+def _image_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise ValueError(f"find_bad_images() takes a folder. {what_is_there_instead(folder)}")
+    paths = images_below(folder)
+    if not paths:
+        raise ValueError(
+            f"find_bad_images() found no image in {str(folder)!r} or below: no file's name ends in "
+            f"{', '.join(IMAGE_SUFFIXES)}. Give the folder that holds the photographs, or the "
+            "one above their class folders."
+        )
+    return paths

@@ -1,0 +1,271 @@
+"""`read_folder`: labelled photographs from a folder or a table, as a data set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from topwork._data.decoding import Undecodable, decode_file, first_look
+from topwork._data.images import Setting, image_shape, read_image
+from topwork._data.listing import TASKS, Listing, list_folder, list_table
+from topwork._data.origin import Origin
+from topwork._data.randomness import READS_FILES
+from topwork._errors import closest, warn
+
+_TABLES = (".csv", ".txt")
+_LISTED = 5
+
+
+def read_folder(
+    folder: Any,
+    size_or_model: Any,
+    *,
+    validation_split: float | None = None,
+    subset: str | None = None,
+    shuffle: bool = True,
+    seed: int | None = None,
+    batch_size: int | None = 32,
+    crop: bool = True,
+    class_names: Sequence[str] | None = None,
+    task: str | None = None,
+    root: str | os.PathLike[str] | None = None,
+    skip_bad: bool = False,
+) -> Any:
+    """Read labelled photographs, as `predict`, `report` and `grad_cam` read them too.
+
+    Every file is decoded in full quality, turned upright as its EXIF data says, and brought to the
+    model's size by antialiased bilinear resizing; the centre is cut out, undistorted. What is
+    transparent is shown on white. Pixels stay raw, 0 to 255. JPEG (RGB, grey, CMYK), PNG (palette,
+    alpha, 16 bits), GIF (its first frame), BMP and WebP are read; TIFF, AVIF, HEIC and others where
+    Pillow is installed and can; `.npy` arrays (height, width, channels) for images with more channels.
+
+    A model that `fit` trains on such a data set keeps the names of the classes, and `crop`, in its file.
+
+    Args:
+        folder: A folder with a folder for each class; or a table: a CSV file, a data frame, a dict of
+            columns or a list of dicts, with a column of paths (``"path"``, ``"file"``,
+            ``"filename"`` or ``"image"``) and one of classes or numbers, or several of 0 and 1.
+        size_or_model: The model that is to see the images; or their (height, width) or (height, width,
+            channels) in pixels.
+        validation_split: The fraction that is kept for validation, of each class alike.
+        subset: With `validation_split`: ``"training"``, ``"validation"`` or ``"both"``. Which images
+            these are does not depend on `shuffle`, only on `seed`.
+        shuffle: Whether each epoch has an order of its own. ``file_paths`` is in the order of
+            ``shuffle=False``; topwork's own functions know which file each image is from either way.
+        seed: Of the split and the order.
+        batch_size: None: single images.
+        crop: False: the whole photograph, squeezed or stretched.
+        class_names: The classes in the order that their numbers are to have; None: sorted by name.
+        task: For a table, ``"classes"``, ``"labels"`` (several an image, also in one column, separated
+            by ``|``, ``;`` or ``,``) or ``"numbers"``; None: what the columns look like.
+        root: The folder that a table's paths start from; None: the table's own.
+        skip_bad: True: all files are decoded once beforehand, and those that cannot be are left out,
+            with a warning that names them. False: the first of them ends the reading, with its name.
+
+    Returns:
+        A `tf.data.Dataset` of batches (images, labels); float32 images, class numbers as int32,
+        several labels an image or numbers as float32. It has ``class_names`` and ``file_paths``, which
+        do not survive a ``.map()`` (but topwork finds the class names and the reader's setting
+        below it). A pair of data sets with ``subset="both"``.
+
+    Raises:
+        ValueError: There are no images, an argument is out of its range, or a file is of no kind
+            that can be read. A file that is damaged further on raises when it is reached, as an
+            error of TensorFlow with the path.
+
+    Example:
+        >>> import keras, numpy as np, pathlib, tempfile, topwork as tw
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> for name in ("cat", "dog"):
+        ...     (folder / name).mkdir()
+        ...     keras.utils.save_img(folder / name / "1.png", np.full((9, 9, 3), 200))
+        >>> photographs = tw.data.read_folder(folder, (8, 8))
+        >>> photographs.class_names, [images.shape for images, labels in photographs]
+        (['cat', 'dog'], [TensorShape([2, 8, 8, 3])])
+    """
+    shape = _shape(size_or_model)
+    _check_numbers(validation_split, subset, batch_size, task)
+    listing = _listing(folder, class_names, task, root)
+    if skip_bad:
+        listing = _without_bad(listing, shape[2])
+    else:
+        _check_kinds(listing)
+    setting = Setting(crop=bool(crop))
+
+    def dataset(part: Listing) -> Any:
+        in_order = _dataset(part, shape, setting, batch_size)
+        shuffled = _dataset(part, shape, setting, batch_size, seed, shuffle=True) if shuffle else in_order
+        origin = Origin(part.class_names, setting, part.paths, part.labels, in_order)
+        for each in (in_order, shuffled):
+            each._topwork_origin = origin
+            each.class_names = None if part.class_names is None else list(part.class_names)
+            each.file_paths = list(part.paths)
+        return shuffled
+
+    if validation_split is None:
+        return dataset(listing)
+    training, validation = _split(listing, validation_split, seed)
+    parts = {"training": [training], "validation": [validation], "both": [training, validation]}
+    made = [dataset(listing.part(part)) for part in parts[str(subset)]]
+    return tuple(made) if subset == "both" else made[0]
+
+
+def _shape(size_or_model: Any) -> tuple[int, int, int]:
+    given = size_or_model
+    if isinstance(given, keras.Model):
+        height, width, channels = image_shape(given, "read_folder()")
+        if height is None or width is None:
+            raise ValueError(
+                f"read_folder() makes batches of images of one size, and the model {given.name!r} takes "
+                "any size. Give the size instead of the model: (height, width)."
+            )
+        return height, width, channels or 3
+    sizes = (given, given) if isinstance(given, (int, np.integer)) else given
+    sizes = tuple(sizes) if isinstance(sizes, (tuple, list)) else ()
+    whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n > 0 for n in sizes)
+    if len(sizes) not in (2, 3) or not whole:
+        raise ValueError(
+            "read_folder() takes a model, or the size of its images: (height, width) or (height, width, "
+            f"channels), whole numbers of pixels. Received: {size_or_model!r}."
+        )
+    height, width, channels = (int(n) for n in (*sizes, 3)[:3])
+    return height, width, channels
+
+
+def _check_numbers(split: Any, subset: Any, batch_size: Any, task: Any) -> None:
+    if split is not None and not 0 < split < 1:
+        raise ValueError(
+            f"read_folder() takes validation_split as a fraction between 0 and 1. Received: {split!r}."
+        )
+    if (split is None) != (subset is None) or subset not in (None, "training", "validation", "both"):
+        raise ValueError(
+            "read_folder() takes validation_split and subset together, the latter 'training', "
+            f"'validation' or 'both'. Received: validation_split={split!r}, subset={subset!r}."
+        )
+    is_count = isinstance(batch_size, (int, np.integer)) and batch_size > 0
+    if batch_size is not None and not is_count:
+        raise ValueError(
+            "read_folder() takes batch_size as a whole number of at least 1, or None. Received: "
+            f"{batch_size!r}."
+        )
+    if task is not None and task not in TASKS:
+        raise ValueError(
+            f"read_folder() takes as task one of {', '.join(map(repr, TASKS))}, or None. Received: "
+            f"{task!r}."
+        )
+
+
+def _listing(folder: Any, class_names: Any, task: Any, root: Any) -> Listing:
+    if not isinstance(folder, (str, os.PathLike)):
+        return list_table(folder, root, class_names, task)
+    path = Path(folder)
+    if path.is_dir():
+        return list_folder(path, class_names)
+    if path.is_file() and path.suffix.lower() in _TABLES:
+        return list_table(path, root, class_names, task)
+    raise ValueError(f"read_folder() takes a folder, or a table. {what_is_there_instead(path)}")
+
+
+def what_is_there_instead(folder: Path) -> str:
+    """For a message: what a path is that should be a folder, and what would be near it."""
+    if folder.exists():
+        return f"Received: {str(folder)!r}, a file. Give the folder it lies in: {str(folder.parent)!r}."
+    parent = folder.parent
+    neighbours = [path.name for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
+    nearest = f" In {str(parent)!r} there are: {closest(folder.name, neighbours)}." if neighbours else ""
+    return f"Received: {str(folder)!r}, which does not exist.{nearest} Correct the path."
+
+
+def problem_of(path: str | os.PathLike[str], channels: int | None = 3) -> str | None:
+    """What is wrong with a file, found by decoding it; None if nothing is."""
+    try:
+        decode_file(path, channels)
+    except Undecodable as error:
+        return str(error)
+    return None
+
+
+def _without_bad(listing: Listing, channels: int) -> Listing:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        problems = list(pool.map(lambda path: problem_of(path, channels), listing.paths))
+    good = [i for i, problem in enumerate(problems) if problem is None]
+    bad = _named(listing, problems)
+    if not good:
+        raise ValueError(f"read_folder() can read none of the {len(listing):,} files: {bad}.")
+    if bad:
+        warn(f"read_folder() leaves out {len(listing) - len(good):,} of {len(listing):,} files: {bad}.")
+    return listing.part(good)
+
+
+def _check_kinds(listing: Listing) -> None:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        problems = list(pool.map(lambda path: first_look(Path(path)), listing.paths))
+    bad = _named(listing, problems)
+    if bad:
+        raise ValueError(
+            f"read_folder() cannot read {sum(map(bool, problems)):,} of {len(listing):,} files: {bad}. "
+            "topwork.data.find_bad_images lists all; with skip_bad=True they are left out."
+        )
+
+
+def _named(listing: Listing, problems: Sequence[str | None]) -> str:
+    bad = [
+        f"{path!r} {problem}" for path, problem in zip(listing.paths, problems, strict=True) if problem
+    ]
+    return "; ".join(bad[:_LISTED]) + (" and so on" if len(bad) > _LISTED else "")
+
+
+def _split(listing: Listing, fraction: float, seed: int | None) -> tuple[Any, Any]:
+    """The numbers of the files for training and for validation, each in their order."""
+    rng = np.random.default_rng(0 if seed is None else seed)
+    is_class = listing.task == "classes"
+    groups = listing.labels if is_class else np.zeros(len(listing), "int32")
+    chosen = np.zeros(len(listing), bool)
+    for group in np.unique(groups):
+        members = rng.permutation(np.flatnonzero(groups == group))
+        chosen[members[: round(len(members) * fraction)]] = True
+    if chosen.all() or not chosen.any():
+        raise ValueError(
+            f"read_folder() splits {len(listing):,} images with validation_split={fraction}, and one "
+            "part has none. Give another fraction, or more images."
+        )
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def _dataset(
+    listing: Listing,
+    shape: tuple[int, int, int],
+    setting: Setting,
+    batch_size: int | None,
+    seed: int | None = None,
+    *,
+    shuffle: bool = False,
+) -> Any:
+    numbers = tf.data.Dataset.range(len(listing))
+    if shuffle:
+        numbers = numbers.shuffle(len(listing), seed=seed)
+    # As tensors: arrays would become a part of the graph.
+    paths, labels = tf.constant(listing.paths), tf.constant(listing.labels)
+
+    def read(path: bytes) -> Any:
+        try:
+            return read_image(os.fsdecode(path), *shape, setting)
+        except Undecodable as error:
+            raise ValueError(
+                f"read_folder() cannot read the image {os.fsdecode(path)!r}: it {error}. "
+                "topwork.data.find_bad_images lists all such files; with skip_bad=True they are left out."
+            ) from None
+
+    def load(number: Any) -> Any:
+        image = tf.numpy_function(read, [paths[number]], tf.float32, stateful=False, name=READS_FILES)
+        return tf.ensure_shape(image, shape), labels[number]
+
+    images = numbers.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return (images if batch_size is None else images.batch(batch_size)).prefetch(tf.data.AUTOTUNE)
