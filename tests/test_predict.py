@@ -139,7 +139,7 @@ def test_scaled_pixels_are_noticed() -> None:
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 127.5, offset=-1)(inputs))
     model = keras.Model(inputs, keras.layers.Dense(3, "softmax")(x))
-    message = r"predict\(\): the image has pixels from 0 to 1, and the model expects raw pixels"
+    message = r"predict: the image has pixels from 0 to 1, and the model expects raw pixels"
     with pytest.warns(UserWarning, match=message):
         predict(model, RED / 255)
     predict(model, RED)

@@ -220,7 +220,7 @@ class TestOddFiles:
         bad = {b.path.name for b in tw.data.find_bad_images(files[0].parent, verbose=False)}
         assert bad == REFUSED
         table = {"path": [str(path) for path in files], "label": ["a", "b"] * 13}
-        with pytest.warns(UserWarning, match="leaves out 5 of 26 files: .*broken.png"):
+        with pytest.warns(UserWarning, match="left out 5 of 26 files: .*broken.png"):
             data = tw.data.read_folder(table, model, skip_bad=True, shuffle=False)
         assert {Path(path).name for path in data.file_paths} == {path.name for path in files} - REFUSED
         pixels = all_images(data)
@@ -322,7 +322,7 @@ class TestReadFolder:
         (photos / "dog" / "3.jpg").write_bytes(whole[: len(whole) // 2])
         with pytest.raises(tf.errors.InvalidArgumentError, match=r"cannot read the image '.*3\.jpg'"):
             all_images(tw.data.read_folder(photos, 8))
-        with pytest.warns(UserWarning, match=r"leaves out 1 of 15 files: '.*dog.3\.jpg' cannot be dec"):
+        with pytest.warns(UserWarning, match=r"left out 1 of 15 files: '.*dog.3\.jpg' cannot be dec"):
             data = tw.data.read_folder(photos, 8, skip_bad=True)
         assert len(all_images(data)) == len(data.file_paths) == 14
 
@@ -530,8 +530,6 @@ class TestTheFileKnows:
         model = classifier()
         data = keras.utils.image_dataset_from_directory(photos, image_size=(16, 16), verbose=False)
         tw.fit(model, data.map(lambda x, y: (x, y)), epochs=1, verbose=0)
-        with pytest.warns(
-            UserWarning, match=r"predict\(\) reads files as .*read_folder does, and the mod"
-        ):
+        with pytest.warns(UserWarning, match=r"predict: files are read as .*read_folder reads them, and"):
             (found,) = tw.predict(model, photos / "cat" / "1.jpg")
         assert found.name in ("cat", "dog", "eel")

@@ -17,12 +17,13 @@ from topwork._data.images import Setting, image_shape, read_image
 from topwork._data.listing import TASKS, Listing, list_folder, list_table
 from topwork._data.origin import Origin
 from topwork._data.randomness import READS_FILES
-from topwork._errors import closest, warn
+from topwork._errors import closest, public, warn
 
 _TABLES = (".csv", ".txt")
 _LISTED = 5
 
 
+@public
 def read_folder(
     folder: Any,
     size_or_model: Any,
@@ -200,7 +201,7 @@ def _without_bad(listing: Listing, channels: int) -> Listing:
     if not good:
         raise ValueError(f"read_folder() can read none of the {len(listing):,} files: {bad}.")
     if bad:
-        warn(f"read_folder() leaves out {len(listing) - len(good):,} of {len(listing):,} files: {bad}.")
+        warn(f"left out {len(listing) - len(good):,} of {len(listing):,} files: {bad}.")
     return listing.part(good)
 
 

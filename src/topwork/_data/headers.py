@@ -106,7 +106,7 @@ def _jpeg_segments(content: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _png(content: bytes) -> dict[str, Any]:
     if content[12:16] != b"IHDR":
-        raise ValueError("a PNG begins with its header")
+        raise struct.error("a PNG begins with its header")
     width, height, _, color_type = struct.unpack(">IIBB", content[16:26])
     found: dict[str, Any] = {"width": width, "height": height, "transparent": color_type in (4, 6)}
     at = 8
@@ -194,7 +194,7 @@ def _tags(data: bytes) -> dict[int, int]:
     """The whole numbers in the first directory of a TIFF structure, which EXIF data is too."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
-        raise ValueError("no TIFF structure")
+        raise struct.error("no TIFF structure")
     (start,) = struct.unpack(f"{order}I", data[4:8])
     (count,) = struct.unpack(f"{order}H", data[start : start + 2])
     tags = {}

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from topwork._data.checks import warn_of_scaled_pixels
 from topwork._data.decoding import Undecodable, decode_file
+from topwork._data.pixels import warn_of_scaled_pixels
 from topwork._errors import closest, warn
 from topwork._networks.classifier import N_IMAGENET_CLASSES
 from topwork._networks.pixel_range import expected_range
@@ -130,8 +130,8 @@ class ImageReader:
         if self._known == "other":
             self._known = None  # said once
             warn(
-                f"{self._caller} reads files as topwork.data.read_folder does, and the model was "
-                "trained on images that were read in another way: its answers may differ from those in "
+                "files are read as topwork.data.read_folder reads them, and the model was trained on "
+                "images read in another way: its answers may differ from those in "
                 "training. Train it on read_folder(...), or pass arrays that were read as in training."
             )
         self._check_file(path)
@@ -168,7 +168,7 @@ class ImageReader:
                 f"{self.channels}). Received: {described(image)}. Batches of images are arrays of 4 "
                 "dimensions."
             )
-        warn_of_scaled_pixels(pixels, self._range, f"{self._caller}: the image")
+        warn_of_scaled_pixels(pixels, self._range, "the image")
         return pixels if pixels.dtype == np.uint8 else pixels.astype("float32")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from topwork._errors import closest, warn
+from topwork._errors import warn
 
 # All names that photographs go by; whether a file can be decoded is asked when it is looked at.
 IMAGE_SUFFIXES = (
@@ -66,8 +66,8 @@ def list_folder(folder: Path, class_names: Sequence[str] | None) -> Listing:
     if not folders:
         raise ValueError(
             "read_folder() takes a folder with a folder for each class. Received: "
-            f"{str(folder)!r}, which has none. Give the folder above; or a table with the columns path and "
-            "label; to name what unlabelled photographs show, give their paths to topwork.predict."
+            f"{str(folder)!r}, which has none. Give the folder above; or a table with the columns path "
+            "and label; to name what unlabelled photographs show, give their paths to topwork.predict."
         )
     names = _checked_names(class_names, folders, "folders")
     found = [images_below(folder / name) if name in folders else [] for name in names]
@@ -79,7 +79,7 @@ def list_folder(folder: Path, class_names: Sequence[str] | None) -> Listing:
     empty = [name for name, images in zip(names, found, strict=True) if not images]
     if empty:
         warn(
-            f"read_folder() found no image of {', '.join(map(repr, empty))} in {str(folder)!r}. These "
+            f"found no image of {', '.join(map(repr, empty))} in {str(folder)!r}. These "
             "keep their numbers; a model is not taught what it never sees."
         )
     paths = tuple(str(path) for images in found for path in images)
@@ -97,11 +97,6 @@ def _checked_names(given: Sequence[str] | None, found: Sequence[str], what: str)
             f"read_folder() was given class_names={names}, and there are {what} named {list(found)}. "
             f"Name each of them, once, in the order that their numbers are to have"
             f"{f'; {unknown[0]!r} is missing' if unknown else ''}."
-        )
-    if not set(names) & set(found):
-        raise ValueError(
-            f"read_folder() was given class_names={names}, of which there is none: {what} are named "
-            f"{list(found)}. Closest to {names[0]!r}: {closest(names[0], found)}."
         )
     return names
 

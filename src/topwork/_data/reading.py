@@ -12,6 +12,7 @@ import keras
 from topwork._data.data_sets import open_data_set
 from topwork._data.inputs import as_arrays as as_arrays
 from topwork._data.inputs import as_received, in_shape, inputs_in_order, map_arrays
+from topwork._data.origin import origin_of
 from topwork._data.source import Batch as Batch
 from topwork._data.source import Source as Source
 from topwork._data.source import check_lengths, unpacked
@@ -72,7 +73,8 @@ def _refuse_separate(y: Any, sample_weight: Any, kind: str) -> None:
 
 def _class_names(x: Any) -> tuple[str, ...] | None:
     """Those of `image_dataset_from_directory`, or of the iterators of older code."""
-    names = getattr(x, "class_names", None)
+    origin = origin_of(x)
+    names = getattr(x, "class_names", None) if origin is None else origin.class_names
     if names is None and isinstance(numbers := getattr(x, "class_indices", None), dict):
         names = sorted(numbers, key=numbers.__getitem__)
     return None if names is None else tuple(map(str, names))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from topwork._data.images import ImageReader
-from topwork._errors import closest
+from topwork._errors import closest, public
 from topwork._figures import displayable, new_figure
 from topwork._networks.classifier import Task, names_of_classes, probabilities, task_of
 
@@ -64,6 +64,7 @@ class HeatMap:
         return figure
 
 
+@public
 def grad_cam(
     model: Any,
     image: Any,

@@ -16,6 +16,7 @@ import tensorflow as tf
 from topwork._data.images import ImageReader, described
 from topwork._data.listing import images_below
 from topwork._data.origin import in_order
+from topwork._errors import public
 from topwork._networks.classifier import Task, names_of_classes, probabilities, task_of
 
 _BATCH_SIZE = 32
@@ -71,6 +72,7 @@ class Prediction:
         return f"{value:8.1%}  {name}{' *' if name in (self.labels or ()) else ''}"
 
 
+@public
 def predict(
     model: Any,
     images: Any,

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import keras
 
+from topwork._data.origin import learn_names
 from topwork._data.randomness import randomness_in
 from topwork._data.reading import open_source
 from topwork._errors import public, warn
@@ -126,6 +127,7 @@ def _tables(
         is_parts = isinstance(validation_data, (tuple, list))
         data["validation data"] = tuple(validation_data) if is_parts else (validation_data,)
     sources = {name: open_source(model, *parts) for name, parts in data.items()}
+    learn_names(model, x)
     for name, parts in data.items():
         _warn_of_randomness(parts[0], name)
     prefix = keras.Model(model.inputs, head.features, name=f"{model.name}_prefix")
