@@ -381,3 +381,9 @@ def test_a_killed_run_is_continued(tmp_path: Path, computed: Counter) -> None:
     assert computed.since() == N_IMAGES - 48
     fit(make_model(), tmp_path / "whole")
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+def test_precompute_needs_a_folder(computed: Counter) -> None:
+    with pytest.raises(ValueError, match=r"precompute: cache_dir is the folder .* None.* thrown away"):
+        tw.precompute(make_model(), IMAGES, cache_dir=None)  # type: ignore[arg-type]
+    assert computed.since() == 0

@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topwork._store import collection as collection_module
-from topwork._store import files as files_module
+from topwork._store import records as records_module
 from topwork._store import shards as shards_module
 from topwork._store.index import KeyIndex
 from topwork._store.store import CollectionInfo, Store, open_store
@@ -407,7 +407,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 def test_a_folder_that_cannot_be_read(tmp_path):
     expected = r"store .* cannot be read: Permission denied. Pass a folder"
-    with failing("iterdir", errno.EACCES, on=Path), pytest.raises(PermissionError, match=expected):
+    with failing("scandir", errno.EACCES), pytest.raises(PermissionError, match=expected):
         open_store(tmp_path)
 
 
@@ -420,7 +420,7 @@ def test_a_folder_without_permission(tmp_path):
 
 def test_a_store_of_another_version(store):
     record = {"format": "topwork feature store", "version": 7}
-    files_module.write_record(store.directory / "topwork-store.json", record)
+    records_module.write_record(store.directory / "topwork-store.json", record)
     expected = "is a store of version 7, this topwork reads and writes version 1. Pass another"
     with pytest.raises(ValueError, match=expected):
         open_store(store.directory)
@@ -441,7 +441,7 @@ def test_a_damaged_description_is_written_anew(store):
     filled(store, [1])
     file = store.directory / PREFIX / "collection.json"
     file.write_bytes(file.read_bytes().replace(b"24", b"25"))
-    with pytest.warns(UserWarning, match=r"description .* is damaged.* anew; no rows are lost"):
+    with pytest.warns(UserWarning, match=r"description .* is damaged.* anew where .*no rows are lost"):
         collection = store.collection(PREFIX, row_bytes=ROW_BYTES)
     assert collection.locate(keys_of([1])).tolist() == [0]
     store.collection(PREFIX, row_bytes=ROW_BYTES)
@@ -491,9 +491,6 @@ def damaged_by(change):
         ("a bit of a row", lambda data: flip(data, -1), "content does not match its checksum"),
         ("cut short", lambda data: data[:-1], "has 591 bytes instead of 592"),
         ("longer", lambda data: data + b"x", "has 593 bytes instead of 592"),
-        ("another version", lambda data: data_of(version=2), "is of format version 2"),
-        ("of another prefix", lambda data: data_of(fingerprint="ff" * 8), "another collection"),
-        ("of other rows", lambda data: data_of(row_bytes=9), "belongs to another collection"),
     ][change]
 
 
@@ -509,7 +506,7 @@ def data_of(**changed):
     return b"topwork\n" + zlib.crc32(text).to_bytes(4, "little") + text
 
 
-@pytest.mark.parametrize("change", range(11), ids=lambda change: damaged_by(change)[0])
+@pytest.mark.parametrize("change", range(8), ids=lambda change: damaged_by(change)[0])
 def test_a_damaged_shard_is_set_aside_and_said_once(store, change):
     _, damage, reason = damaged_by(change)
     filled(store, [1, 2])
@@ -540,13 +537,15 @@ def test_a_shard_that_shrinks_while_it_is_verified(store):
 
 def test_a_shard_on_a_bad_sector(store):
     filled(store, [1])
-    with failing("fstat", errno.EIO), pytest.warns(UserWarning, match="the disk cannot read it"):
+    disk = failing("open_regular", errno.EIO, on=shards_module)
+    with disk, pytest.warns(UserWarning, match="the disk cannot read it"):
         store.collection(PREFIX, row_bytes=ROW_BYTES)
 
 
 def test_a_failure_that_is_no_damage_sets_nothing_aside(store):
     filled(store, [1])
-    with failing("fstat", errno.EMFILE), pytest.raises(OSError, match="Too many open files"):
+    process = failing("open_regular", errno.EMFILE, on=shards_module)
+    with process, pytest.raises(OSError, match="Too many open files"):
         store.collection(PREFIX, row_bytes=ROW_BYTES)
     assert len(shards(store)) == 1
 
@@ -744,7 +743,7 @@ def test_info_of_a_collection_whose_description_is_damaged(store):
     (store.directory / PREFIX / "collection.json").write_text("")
     (store.directory / PREFIX / "used").unlink()
     (found,) = store.info().collections
-    assert (found.rows, found.about) == (0, {"damaged": "collection.json"})
+    assert (found.rows, found.about) == (1, {"damaged": "collection.json"})
     assert "damaged=collection.json" in str(store.info())
 
 
@@ -783,9 +782,12 @@ def test_a_negative_limit(store, name):
         store.prune(**{name: -1})
 
 
+OLD, NEW, FOLDER = (f".{letter * 32}.tmp" for letter in "abc")
+
+
 def leave_temporaries(store):
     for folder in (store.directory, store.directory / PREFIX):
-        for name, age in ((".old.tmp", 2 * 3600), (".new.tmp", 60)):
+        for name, age in ((OLD, 2 * 3600), (NEW, 60)):
             (folder / name).write_bytes(b"12345")
             now = (folder / name).stat().st_mtime
             os.utime(folder / name, (now - age,) * 2)
@@ -794,10 +796,10 @@ def leave_temporaries(store):
 def test_prune_removes_what_killed_processes_left_and_what_is_damaged(store):
     filled(store, [1])
     leave_temporaries(store)
-    (store.directory / ".dir.tmp").mkdir()
-    (store.directory / ".dir.tmp" / "x.shard").write_bytes(b"123")
-    os.utime(store.directory / ".dir.tmp", (0, 0))
-    (store.directory / PREFIX / "x.shard.damaged").write_bytes(b"1234567")
+    (store.directory / FOLDER).mkdir()
+    (store.directory / FOLDER / f"{'1' * 32}.shard").write_bytes(b"123")
+    os.utime(store.directory / FOLDER, (0, 0))
+    (store.directory / PREFIX / f"{'1' * 32}.shard.damaged").write_bytes(b"1234567")
     pruned = store.prune()
     assert (pruned.collections, pruned.leftovers, pruned.bytes) == ((), 4, 5 + 5 + 3 + 7)
     assert len(temporaries(store.directory)) == 2
@@ -808,7 +810,7 @@ def test_opening_a_collection_removes_what_killed_writers_left(store):
     filled(store, [1])
     leave_temporaries(store)
     store.collection(PREFIX, row_bytes=ROW_BYTES)
-    assert [path.name for path in temporaries(store.directory / PREFIX)] == [".new.tmp"]
+    assert [path.name for path in temporaries(store.directory / PREFIX)] == [NEW]
 
 
 def test_a_writer_goes_on_when_its_collection_is_pruned(store):

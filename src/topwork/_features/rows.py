@@ -17,7 +17,8 @@ import tensorflow as tf
 
 from topwork._store.files import disk_full
 from topwork._store.index import Locations
-from topwork._store.shards import Bytes, OpenFile
+from topwork._store.open_file import OpenFile
+from topwork._store.shards import Bytes
 
 # Of the memory that is free when features start to be kept. The rest is for the data pipeline, for
 # training, and for whatever else runs.

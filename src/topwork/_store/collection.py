@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import itertools
 import os
 import threading
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
+from topwork._errors import warn
 from topwork._store.description import USED, Description, create_folder
-from topwork._store.files import leftovers, remove, set_aside
+from topwork._store.files import check_space, entries, leftovers, remove_file, set_aside, unusable
 from topwork._store.index import KeyIndex, Locations
+from topwork._store.open_file import OpenFile
+from topwork._store.regular import reason
 from topwork._store.shards import (
     KEY_BYTES,
     SUFFIX,
     Bytes,
     DamagedShardError,
-    OpenFile,
+    ForeignShardError,
     Shard,
+    is_shard,
     open_shard,
     write_shard,
 )
+
+# What ails the process, and not the file that it was opening.
+_OURS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 # A killed process loses what it had not written yet: seconds of work on any machine, while a file
 # is still large enough for a disk or a network to stream it.
@@ -56,7 +63,7 @@ class Collection:
         self._ends = np.zeros(0, np.int64)
         self._open_file = functools.lru_cache(maxsize=OPEN_FILES)(OpenFile)
         for path in leftovers(directory):
-            remove(path)
+            remove_file(path)
         self.refresh()
 
     def __enter__(self) -> Collection:
@@ -75,7 +82,7 @@ class Collection:
                 raise
             # The disk that made the first error will make this one: once is enough to say.
             if not isinstance(error, OSError):
-                warnings.warn(f"The last features could not be kept: {failure}", stacklevel=2)
+                warn(f"The last features could not be kept: {failure}")
 
     def locate(self, keys: Bytes) -> Locations:
         """Find rows that are in complete shards.
@@ -114,6 +121,14 @@ class Collection:
             view = rows[start:stop].data.cast("B")
             self._open_file(shard.path).read_into(view, shard.offset(row))
         return rows
+
+    def check_space(self, rows: int) -> None:
+        """Raise, before anything is computed, what appending so many rows would end in.
+
+        Raises:
+            OSError: with ``errno.ENOSPC`` if there is no room, another if nothing may be written.
+        """
+        check_space(self._directory, max(0, rows) * (self._description.row_bytes + KEY_BYTES))
 
     def append(self, keys: Bytes, rows: Bytes) -> None:
         """Add rows; each full shard is written at once.
@@ -160,10 +175,17 @@ class Collection:
         """
         with self._lock:
             self._touch()
-            names = {path.name for path in self._directory.glob(f"*{SUFFIX}")} - self._seen
+            names = self._names() - self._seen
             if names:
                 self._add(self._verified(self._directory / name for name in sorted(names)))
                 self._seen |= names
+
+    def _names(self) -> set[str]:
+        try:
+            found = entries(self._directory)
+        except OSError as error:
+            raise unusable(self._directory, "read", error) from error
+        return {entry.name for entry in found if entry.name.endswith(SUFFIX)}
 
     def _verified(self, paths: Iterable[Path]) -> list[tuple[Shard, Bytes]]:
         # Imported here because a store that is only written to does without.
@@ -174,19 +196,27 @@ class Collection:
             opened = list(pool.map(self._try_to_open, paths))
         for outcome in opened:
             if isinstance(outcome, str):
-                warnings.warn(outcome, stacklevel=2)
+                warn(outcome)
         return [outcome for outcome in opened if isinstance(outcome, tuple)]
 
     def _try_to_open(self, path: Path) -> tuple[Shard, Bytes] | str | None:
         wanted = self._description
         try:
             return open_shard(path, wanted.fingerprint, wanted.row_bytes)
-        except FileNotFoundError:
-            return None
-        except DamagedShardError as reason:
-            return (
-                f"The shard {path} is damaged: {reason}. Its rows are computed again; {set_aside(path)}."
-            )
+        except DamagedShardError as problem:
+            if is_shard(path.name):
+                aside = set_aside(path)
+                return f"The shard {path} is damaged: {problem}. Its rows are computed again; {aside}."
+            why = str(problem)
+        except ForeignShardError as problem:
+            why = str(problem)
+        except OSError as error:
+            if error.errno in _OURS:
+                raise
+            if isinstance(error, FileNotFoundError) and not path.is_symlink():
+                return None
+            why = f"it cannot be read, {reason(error)}"
+        return f"The store passes over {path}: {why}. It is left as it is."
 
     def _add(self, shards: list[tuple[Shard, Bytes]]) -> None:
         if not shards:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
+import re
 import shutil
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+import stat
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from topwork._store.regular import reason
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -19,6 +21,8 @@ STALE_SECONDS = 3600
 """A temporary lives for the seconds that one write takes: an older one has lost its writer."""
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
 
 
 def unique_name() -> str:
@@ -31,11 +35,17 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".{unique_name()}.tmp")
 
 
+def is_temporary(name: str) -> bool:
+    """Whether `temporary_beside` gives such names."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
 def write_durably(path: Path, parts: Sequence[Buffer]) -> None:
     """Write `parts` one after the other; `path` appears when all of it is on disk, or never.
 
     Raises:
-        OSError: with ``errno.ENOSPC`` if the disk or the quota is full, saying how much was needed.
+        OSError: with ``errno.ENOSPC`` if the disk or the quota is full, saying how much was needed;
+            with another number if nothing may be written.
     """
     aside = temporary_beside(path)
     try:
@@ -50,6 +60,8 @@ def write_durably(path: Path, parts: Sequence[Buffer]) -> None:
             aside.unlink()
         if isinstance(error, OSError) and error.errno in _FULL:
             raise disk_full(path.parent, sum(memoryview(part).nbytes for part in parts)) from error
+        if isinstance(error, OSError) and error.errno in _FORBIDDEN:
+            raise unusable(path.parent, "written", error) from error
         raise
     sync_directory(path.parent)
 
@@ -69,20 +81,62 @@ def sync_directory(directory: Path) -> None:
 
 
 def disk_full(directory: Path, needed: int) -> OSError:
-    """The error for `needed` bytes that do not fit into `directory`."""
-    free = shutil.disk_usage(directory).free
+    """The error for `needed` bytes that do not fit into `directory`, with what is short there."""
     return OSError(
         errno.ENOSPC,
-        f"No room for features: {needed:,} bytes are needed in {directory}, {free:,} are free "
-        "(a quota may allow less). What was stored before is kept. Free some space, prune the "
-        "store, or choose a folder on another disk; the next run goes on from what is stored.",
+        f"No room for features: {what_is_short(directory, needed)}. What was stored before is kept. "
+        "Free some space, prune the store, or choose a folder on another disk; the next run goes on "
+        "from what is stored.",
     )
 
 
+def what_is_short(directory: Path, needed: int) -> str:
+    """Why `needed` bytes do not fit into `directory`: bytes, files or a quota."""
+    free = shutil.disk_usage(directory).free
+    wanted = f"{needed:,} bytes are needed in {directory}"
+    if needed > free:
+        return f"{wanted}, {free:,} are free"
+    if _files_left(directory) == 0:
+        return (
+            f"{wanted}, and though {free:,} are free its file system takes no more files, however "
+            "small: all of its inodes are in use"
+        )
+    return f"{wanted}, and though {free:,} are free the system allows less, as with a quota"
+
+
+def _files_left(directory: Path) -> int | None:
+    try:
+        state = os.statvfs(directory)
+    except (AttributeError, OSError):  # Windows has none
+        return None
+    return state.f_favail if state.f_files else None
+
+
 def check_space(directory: Path, needed: int) -> None:
-    """Raise what `write_durably` would raise if `needed` more bytes were written now."""
+    """Raise, before anything is computed, what writing `needed` more bytes would end in.
+
+    Raises:
+        OSError: with ``errno.ENOSPC`` if less is free, or another if nothing can be written.
+    """
+    try:
+        clock(directory)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise disk_full(directory, needed) from error
+        raise unusable(directory, "written", error) from error
     if needed > shutil.disk_usage(directory).free:
         raise disk_full(directory, needed)
+
+
+def unusable(path: Path, how: str, error: OSError) -> OSError:
+    """The error for a folder of a store in which something cannot be done."""
+    if error.errno in _FULL:  # said in words already
+        return error
+    return OSError(
+        error.errno,
+        f"The feature store {path} cannot be {how}: {reason(error)}. Pass a folder that you may "
+        "write to, or change its permissions.",
+    )
 
 
 def clock(directory: Path) -> float:
@@ -101,53 +155,37 @@ def clock(directory: Path) -> float:
 
 def leftovers(directory: Path) -> Iterator[Path]:
     """The temporaries in `directory` that killed processes left behind."""
-    temporaries = [path for path in directory.glob(".*.tmp") if not path.is_symlink()]
+    temporaries = [Path(entry) for entry in entries(directory) if is_temporary(entry.name)]
     # Asking for the time costs a write, and there is nearly never anything to compare it with.
-    now = clock(directory) if temporaries else 0.0
+    try:
+        now = clock(directory) if temporaries else 0.0
+    except OSError:  # nothing can be removed either
+        return
     for path in temporaries:
         with contextlib.suppress(FileNotFoundError):
-            if now - path.stat().st_mtime > STALE_SECONDS:
+            if now - path.lstat().st_mtime > STALE_SECONDS:
                 yield path
 
 
-def remove(path: Path) -> int:
-    """Remove a file or a folder that others may be removing too; return how many bytes it held."""
-    held = size(path)
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-    return held
-
-
-def size(path: Path) -> int:
-    """The bytes in a file, or in all files of a folder; 0 if it is not there."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        if path.is_dir():
-            return sum(size(entry) for entry in path.iterdir())
-        return path.stat().st_size
-    return 0
-
-
-def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a small JSON file that knows its own checksum."""
-    text = json.dumps({"crc32": _checksum(record), "record": record}, indent=2)
-    write_durably(path, [text.encode() + b"\n"])
-
-
-def read_record(path: Path) -> dict[str, Any] | None:
-    """What `write_record` wrote, or None if that is no longer what the file says."""
+def entries(directory: Path) -> list[os.DirEntry[str]]:
+    """What lies in a folder; nothing if it is not there."""
     try:
-        content = json.loads(path.read_bytes())
-        record = content["record"]
-        intact = isinstance(record, dict) and content["crc32"] == _checksum(record)
-    except (ValueError, KeyError, TypeError):
-        return None
-    return record if intact else None
+        with os.scandir(directory) as found:
+            return list(found)
+    except FileNotFoundError:
+        return []
 
 
-def _checksum(record: Mapping[str, Any]) -> int:
-    return zlib.crc32(json.dumps(record, sort_keys=True).encode())
+def remove_file(path: Path) -> int:
+    """Remove a file that others may be removing too; return how many bytes became free."""
+    try:
+        found = path.lstat()
+        if stat.S_ISDIR(found.st_mode):
+            return 0
+        path.unlink()
+    except OSError:
+        return 0
+    return found.st_size
 
 
 def set_aside(path: Path) -> str:

@@ -8,9 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from topwork._store.description import Description, last_used, read_description
-from topwork._store.files import size
-from topwork._store.shards import SUFFIX, rows_in
+from topwork._store.description import described, last_used, own_files
+from topwork._store.shards import MOST_BYTES, is_shard, rows_in
 
 
 @dataclass(frozen=True)
@@ -35,11 +34,10 @@ class CollectionInfo:
     last_used: float
 
     def __str__(self) -> str:
-        used = datetime.fromtimestamp(self.last_used)
-        about = ", ".join(f"{name}={value}" for name, value in self.about.items())
+        about = _printable(", ".join(f"{name}={value}" for name, value in self.about.items()))
         return (
             f"{self.fingerprint[:12]}  {self.rows:,} rows of {self.row_bytes:,} bytes, "
-            f"{readable(self.bytes)}, last used {used:%Y-%m-%d %H:%M}  {about}".rstrip()
+            f"{readable(self.bytes)}, last used {_date(self.last_used)}  {about}".rstrip()
         )
 
 
@@ -81,18 +79,34 @@ class Pruned:
     bytes: int
 
 
-def inspect(folder: Path) -> CollectionInfo:
-    """Say what the collection in `folder` holds, from names and sizes alone."""
-    found = read_description(folder) or Description(folder.name, 0, {"damaged": "collection.json"})
-    shards = folder.glob(f"*{SUFFIX}")
+def inspect(folder: Path) -> CollectionInfo | None:
+    """Say what the collection in `folder` holds, from names and sizes alone; None if it is none."""
+    found = described(folder)
+    if found is None:
+        return None
+    sizes = {entry.name: entry.stat(follow_symlinks=False).st_size for entry in own_files(folder)}
+    largest = max(MOST_BYTES, found.row_bytes) * 2
+    shards = [size for name, size in sizes.items() if is_shard(name) and size <= largest]
     return CollectionInfo(
         fingerprint=folder.name,
         about=found.about,
-        rows=sum(rows_in(size(path), found.row_bytes) for path in shards) if found.row_bytes else 0,
+        rows=sum(rows_in(size, found.row_bytes) for size in shards),
         row_bytes=found.row_bytes,
-        bytes=size(folder),
+        bytes=sum(sizes.values()),
         last_used=last_used(folder),
     )
+
+
+def _printable(text: str) -> str:
+    """Without what moves the cursor of a terminal."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def _date(seconds: float) -> str:
+    try:
+        return f"{datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M}"
+    except (OverflowError, OSError, ValueError):
+        return "at no time that there is"
 
 
 def readable(count: float) -> str:

@@ -11,7 +11,8 @@ rows x row_bytes   rows
 =================  ================================================================
 
 The header has a fixed length: the place of a row follows from its number, and the number of rows
-from the size of the file.
+from the size of the file. Of the JSON more keys may come in later versions; a shard of another version
+is passed over.
 """
 
 from __future__ import annotations
@@ -20,16 +21,17 @@ import errno
 import io
 import json
 import os
-import threading
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from topwork._store.files import unique_name, write_durably
+from topwork._store.regular import open_regular
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 
@@ -37,15 +39,24 @@ FORMAT_VERSION = 1
 KEY_BYTES = 16
 HEADER_BYTES = 512
 SUFFIX = ".shard"
+MOST_ROWS = 65_536
+"""Of a shard, so that a header cannot ask for more memory than 1 MB of keys."""
+MOST_BYTES = 2**30
+"""Of a shard, unless a single row is larger: verifying more would look like hanging."""
 
 _MAGIC = b"topwork\n"
 _JSON_BYTES = HEADER_BYTES - len(_MAGIC) - 4
+_NAME = re.compile(rf"[0-9a-f]{{32}}{re.escape(SUFFIX)}(\.damaged)?")
 # Large enough to make the calls cheap, small enough to stay in the processor's cache.
 _CHUNK_BYTES = 1 << 20
 
 
 class DamagedShardError(Exception):
-    """A file that is not the shard its name promises; the message is the reason."""
+    """A file that is not what was written; the message is the reason."""
+
+
+class ForeignShardError(Exception):
+    """A file that is no shard of this collection and this version; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +78,25 @@ class Shard:
         return HEADER_BYTES + self.rows * KEY_BYTES + row * self.row_bytes
 
 
+@dataclass(frozen=True)
+class Header:
+    """What a shard says of itself, with the checksum of all that follows."""
+
+    fingerprint: str
+    rows: int
+    row_bytes: int
+    crc32: int
+
+
+def is_shard(name: str, *, damaged: bool = False) -> bool:
+    """Whether shards have such names; with `damaged` those that were set aside too."""
+    found = _NAME.fullmatch(name)
+    return found is not None and (damaged or not found[1])
+
+
 def rows_in(file_bytes: int, row_bytes: int) -> int:
     """How many rows a shard of `file_bytes` holds."""
-    return (file_bytes - HEADER_BYTES) // (KEY_BYTES + row_bytes)
+    return max(0, (file_bytes - HEADER_BYTES) // (KEY_BYTES + row_bytes))
 
 
 def write_shard(directory: Path, fingerprint: str, keys: Bytes, rows: Bytes) -> Shard:
@@ -114,37 +141,61 @@ def open_shard(path: Path, fingerprint: str, row_bytes: int) -> tuple[Shard, Byt
 
     Raises:
         DamagedShardError: if it is not exactly what `write_shard` wrote, or the disk cannot tell.
-        FileNotFoundError: if it is gone.
+        ForeignShardError: if it is whole as far as one can see, and not of this collection.
+        OSError: if it cannot be opened, is gone or is no file.
     """
     try:
-        with path.open("rb", buffering=0) as file:
-            fields = _read_header(file)
-            if fields["fingerprint"] != fingerprint or fields["row_bytes"] != row_bytes:
-                raise DamagedShardError("it belongs to another collection")
-            shard = Shard(path, fields["rows"], row_bytes)
-            return shard, _read_verified(file, shard, fields["crc32"])
+        with open_regular(path) as file:
+            header = _read_header(file)
+            if header.fingerprint != fingerprint or header.row_bytes != row_bytes:
+                raise ForeignShardError("it belongs to another collection")
+            shard = Shard(path, header.rows, row_bytes)
+            return shard, _read_verified(file, shard, header.crc32)
     except OSError as error:
         if error.errno == errno.EIO:
             raise DamagedShardError("the disk cannot read it") from error
         raise
 
 
-def _read_header(file: io.FileIO) -> dict[str, Any]:
+def read_header(path: Path) -> Header | None:
+    """What the shard at `path` says of itself; None if it says nothing that holds."""
+    try:
+        with open_regular(path) as file:
+            return _read_header(file)
+    except (OSError, DamagedShardError, ForeignShardError):
+        return None
+
+
+def _read_header(file: io.FileIO) -> Header:
     header = file.read(HEADER_BYTES)
     text = header[-_JSON_BYTES:]
     if header[: len(_MAGIC)] != _MAGIC:
         raise DamagedShardError("it does not begin like a shard")
     if header[len(_MAGIC) : -_JSON_BYTES] != zlib.crc32(text).to_bytes(4, "little"):
         raise DamagedShardError("its header does not match its checksum")
-    fields: dict[str, Any] = json.loads(text)
-    if fields["version"] != FORMAT_VERSION:
-        raise DamagedShardError(f"it is of format version {fields['version']}")
-    return fields
+    try:
+        fields = json.loads(text)
+        version = fields["version"]
+        found = Header(*(fields[name] for name in ("fingerprint", "rows", "row_bytes", "crc32")))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ForeignShardError("its header is not that of a shard") from error
+    if version != FORMAT_VERSION:
+        raise ForeignShardError(f"it is of format version {version}")
+    if not _is_possible(found):
+        raise ForeignShardError("its header says what no shard can have")
+    return found
+
+
+def _is_possible(header: Header) -> bool:
+    numbers = (header.rows, header.row_bytes, header.crc32)
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        return False
+    return header.rows <= MOST_ROWS and (header.rows <= 1 or header.rows * header.row_bytes <= MOST_BYTES)
 
 
 def _read_verified(file: io.FileIO, shard: Shard, checksum: int) -> Bytes:
     expected, found = shard.offset(shard.rows), os.fstat(file.fileno()).st_size
-    if found != expected:
+    if found != expected:  # before anything is allocated
         raise DamagedShardError(f"it has {found:,} bytes instead of {expected:,}")
     keys = np.empty((shard.rows, KEY_BYTES), np.uint8)
     _fill(file, keys.data.cast("B"))
@@ -164,57 +215,3 @@ def _checksum_of_rest(file: io.FileIO, checksum: int) -> int:
     while count := file.readinto(chunk):
         checksum = zlib.crc32(chunk[:count], checksum)
     return checksum
-
-
-class OpenFile:
-    """A file to read from at any place, by any number of threads at once.
-
-    It closes when its last user lets go of it, so a cache can drop it while a thread reads. Rows
-    are read into the caller's memory, not mapped: the resident memory of a process that has read
-    20 GB through a map is 20 GB.
-    """
-
-    _descriptor = -1
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        try:
-            self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        except FileNotFoundError as error:
-            raise _lost(path, "was removed") from error
-
-    def __del__(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-
-    def read_into(self, view: memoryview, offset: int) -> None:
-        """Fill `view` with the bytes that begin at `offset`."""
-        try:
-            while view.nbytes:
-                count = self._read_some(view, offset)
-                if not count:
-                    raise _lost(self._path, "was cut short")
-                view, offset = view[count:], offset + count
-        except OSError as error:
-            if error.errno == errno.EIO:
-                raise _lost(self._path, "became unreadable") from error
-            raise
-
-    def _read_some(self, view: memoryview, offset: int) -> int:
-        if hasattr(os, "preadv"):
-            return os.preadv(self._descriptor, [view], offset)
-        # Windows has one position for each open file: nobody else may move it in between.
-        with self._lock:
-            os.lseek(self._descriptor, offset, os.SEEK_SET)
-            data = os.read(self._descriptor, view.nbytes)
-        view[: len(data)] = data
-        return len(data)
-
-
-def _lost(path: Path, how: str) -> OSError:
-    return OSError(
-        errno.ENOENT,
-        f"The shard {path} {how} after its rows were found: another program or prune() may have "
-        "touched it, or the disk fails. Run again: rows that are missing are computed again.",
-    )

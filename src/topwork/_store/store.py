@@ -11,22 +11,26 @@ The store knows bytes only: nothing of Keras, of images, or of training.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from topwork._errors import warn
 from topwork._store import files
 from topwork._store.collection import Collection
-from topwork._store.description import Description, ensure_folder
+from topwork._store.description import Description, described, ensure_folder, own_files
 from topwork._store.inventory import CollectionInfo, Pruned, StoreInfo, inspect
+from topwork._store.records import read_record, write_record
+from topwork._store.regular import reason
 from topwork._store.shards import FORMAT_VERSION
 
 _VERSION_FILE = "topwork-store.json"
 _FORMAT = "topwork feature store"
+_OURS = {"format": _FORMAT, "version": FORMAT_VERSION}
 _FINGERPRINT = re.compile(r"[0-9a-f]{8,128}")
 _SECONDS_A_DAY = 86400
 
@@ -86,7 +90,8 @@ class Store:
     def prune(self, *, older_than: float | None = None, larger_than: int | None = None) -> Pruned:
         """Drop the collections that were not used for long, and what killed processes left.
 
-        Do not prune what others are using: they would stop with an error, or compute again.
+        Only files that the store wrote are removed: what else lies in its folder stays. Do not prune
+        what others are using: they would stop with an error, or compute again.
 
         Args:
             older_than: Days; a collection that was used last before that is dropped.
@@ -95,29 +100,37 @@ class Store:
 
         Raises:
             ValueError: if a limit is negative.
+            OSError: if nothing may be removed.
         """
         _check_limit("older_than", older_than)
         _check_limit("larger_than", larger_than)
+        _check_writable(self.directory)
         kept = self.info()
         old = self._unused_for(older_than, kept.collections)
         rest = [each for each in kept.collections if each not in old]
         dropped = (*_beyond(larger_than, rest), *old)
-        freed = sum(self._drop(each) for each in dropped)
-        removed = [files.remove(path) for path in list(self._rubbish())]
+        freed = sum(_remove_collection(self.directory / each.fingerprint) for each in dropped)
+        removed = [size for path in self._rubbish() if (size := _remove_rubbish(path)) is not None]
         return Pruned(dropped, len(removed), freed + sum(removed))
 
     def _folders(self) -> Iterator[Path]:
-        for path in self.directory.iterdir():
-            if _FINGERPRINT.fullmatch(path.name) and path.is_dir():
-                yield path
+        """What may be a collection by its name."""
+        for entry in files.entries(self.directory):
+            if _FINGERPRINT.fullmatch(entry.name) and entry.is_dir():
+                yield Path(entry)
 
     def _collections(self) -> Iterator[CollectionInfo]:
         for folder in self._folders():
             try:
-                yield inspect(folder)
+                found = inspect(folder)
             except FileNotFoundError:
                 # Another process is pruning.
                 continue
+            except OSError as error:
+                warn(f"The store passes over the folder {folder}: it cannot be read, {reason(error)}.")
+                continue
+            if found is not None:
+                yield found
 
     def _unused_for(
         self, days: float | None, collections: tuple[CollectionInfo, ...]
@@ -127,21 +140,38 @@ class Store:
         limit = files.clock(self.directory) - days * _SECONDS_A_DAY
         return [each for each in collections if each.last_used < limit]
 
-    def _drop(self, info: CollectionInfo) -> int:
-        folder = self.directory / info.fingerprint
-        aside = files.temporary_beside(folder)
-        # Renamed first: nobody may find half a collection. If it is gone, another process prunes.
-        with contextlib.suppress(FileNotFoundError):
-            folder.rename(aside)
-        return files.remove(aside)
-
     def _rubbish(self) -> Iterator[Path]:
-        for folder in (self.directory, *self._folders()):
+        yield from files.leftovers(self.directory)
+        for each in self._collections():
+            folder = self.directory / each.fingerprint
             yield from files.leftovers(folder)
-            yield from folder.glob("*.damaged")
+            yield from (Path(entry) for entry in own_files(folder) if entry.name.endswith(".damaged"))
 
 
-def open_store(directory: str | os.PathLike[str]) -> Store:
+def _remove_collection(folder: Path) -> int:
+    """Remove what the store wrote, and the folder if nothing else is in it."""
+    names = {entry.name for entry in own_files(folder)}
+    if names >= {entry.name for entry in files.entries(folder)} and not folder.is_symlink():
+        aside = files.temporary_beside(folder)
+        # Renamed first: nobody should find half a collection.
+        try:
+            folder.rename(aside)
+        except OSError:
+            aside = folder
+        folder = aside
+    freed = sum(files.remove_file(folder / name) for name in names)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+    return freed
+
+
+def _remove_rubbish(path: Path) -> int | None:
+    """Remove a temporary or a damaged file; how many bytes it had, None if it stays."""
+    freed = _remove_collection(path) if path.is_dir() else files.remove_file(path)
+    return None if os.path.lexists(path) else freed
+
+
+def open_store(directory: str | os.PathLike[str], *, repair: bool = False) -> Store:
     """Open the feature store in `directory`; create it if the folder is empty or missing.
 
     All that can be wrong with the folder is found here, before anything is computed. `fit` and
@@ -149,6 +179,8 @@ def open_store(directory: str | os.PathLike[str]) -> Store:
 
     Args:
         directory: The folder, as in `fit(..., cache_dir=directory)`.
+        repair: Whether a folder that has collections of features, other things, and no version file
+            becomes a store again; the other things are left alone.
 
     Returns:
         The store. Its `info()` says what it holds, and `prune(older_than=..., larger_than=...)` drops
@@ -166,6 +198,11 @@ def open_store(directory: str | os.PathLike[str]) -> Store:
         ...     tw.open_store(folder).info().collections
         ()
     """
+    if not isinstance(directory, (str, os.PathLike)) or not str(directory):
+        raise ValueError(
+            f"A feature store is the path of a folder, received {directory!r}. Pass a new or an empty "
+            "folder, or that of a store."
+        )
     if "://" in str(directory):
         raise ValueError(
             f"A feature store is a folder of a file system, received the URL {directory}. "
@@ -173,67 +210,88 @@ def open_store(directory: str | os.PathLike[str]) -> Store:
         )
     path = Path(directory).expanduser().absolute()
     _make_folder(path)
-    _refuse_foreign(path)
-    _check_writable(path)
-    _check_version(path / _VERSION_FILE)
+    if (path / _VERSION_FILE).exists():  # what is there can be read where nothing can be written
+        _check_version(path / _VERSION_FILE)
+    else:
+        _refuse_foreign(path, repair)
+        _check_writable(path)
+        write_record(path / _VERSION_FILE, _OURS)
     return Store(path)
 
 
 def _make_folder(path: Path) -> None:
-    if path.exists() and not path.is_dir():
-        raise NotADirectoryError(
-            f"A feature store is a folder, and {path} is a file. Pass another path, or that of "
-            "the folder which the store should be in."
-        )
     try:
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(
+                f"A feature store is a folder, and {path} is a file. Pass another path, or that of "
+                "the folder which the store should be in."
+            )
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unusable(path, "created", error) from error
+        if error.errno is None:
+            raise
+        raise files.unusable(path, "created", error) from error
 
 
-def _refuse_foreign(path: Path) -> None:
-    # In this order: another process may be making this store right now.
+def _refuse_foreign(path: Path, repair: bool) -> None:
     try:
-        visible = sorted(entry.name for entry in path.iterdir() if entry.name[0] != ".")
+        visible = sorted(entry.name for entry in files.entries(path) if entry.name[0] != ".")
     except OSError as error:
-        raise _unusable(path, "read", error) from error
-    foreign = [name for name in visible if name not in (_VERSION_FILE, "lost+found")]
-    if foreign and not (path / _VERSION_FILE).exists():
-        raise ValueError(
-            f"{path} is not a feature store: it has no {_VERSION_FILE}, and holds "
-            f"{', '.join(map(repr, foreign[:3]))}{', ...' if foreign[3:] else ''}. Pass an empty "
-            "or a new folder."
+        raise files.unusable(path, "read", error) from error
+    # In this order: another process may be making this store right now.
+    others = [name for name in visible if name not in (_VERSION_FILE, "lost+found")]
+    own = [name for name in others if _FINGERPRINT.fullmatch(name) and _is_collection(path / name)]
+    foreign = [name for name in others if name not in own]
+    if (path / _VERSION_FILE).exists() or not others:
+        return
+    if own and (repair or not foreign):
+        warn(
+            f"The version file {path / _VERSION_FILE} was lost, and {len(own)} collections of features "
+            f"are there. It is written anew for version {FORMAT_VERSION}; each shard is verified as "
+            "always."
         )
+        return
+    remedy = "Pass an empty or a new folder."
+    if own:
+        remedy = (
+            f"Of these {len(own)} are collections of features: if it was a store, "
+            "open_store(..., repair=True) makes it one again and leaves the rest alone."
+        )
+    raise ValueError(
+        f"{path} is not a feature store: it has no {_VERSION_FILE}, and holds "
+        f"{', '.join(map(repr, foreign[:3]))}{', ...' if foreign[3:] else ''}. {remedy}"
+    )
+
+
+def _is_collection(folder: Path) -> bool:
+    try:
+        return folder.is_dir() and described(folder) is not None
+    except OSError:
+        return False
 
 
 def _check_writable(path: Path) -> None:
     try:
         files.clock(path)
     except OSError as error:
-        raise _unusable(path, "written", error) from error
-
-
-def _unusable(path: Path, how: str, error: OSError) -> OSError:
-    return OSError(
-        error.errno,
-        f"The feature store {path} cannot be {how}: {error.strerror}. Pass a folder that you may "
-        "write to, or change its permissions.",
-    )
+        if error.errno == errno.ENOSPC:
+            raise files.disk_full(path, 0) from error
+        raise files.unusable(path, "written", error) from error
 
 
 def _check_version(path: Path) -> None:
-    ours = {"format": _FORMAT, "version": FORMAT_VERSION}
-    if not path.exists():
-        files.write_record(path, ours)
-    found = files.read_record(path)
+    try:
+        found = read_record(path)
+    except OSError as error:
+        raise files.unusable(path.parent, "read", error) from error
     if found is None:
-        warnings.warn(
+        warn(
             f"The version file {path} is damaged: its content does not match its checksum. It is "
-            f"written anew for version {FORMAT_VERSION}; each shard is verified as always.",
-            stacklevel=3,
+            f"written anew for version {FORMAT_VERSION}; each shard is verified as always."
         )
-        files.write_record(path, ours)
-    elif found != ours:
+        with contextlib.suppress(OSError):
+            write_record(path, _OURS)
+    elif any(found.get(key) != value for key, value in _OURS.items()):
         raise ValueError(
             f"{path.parent} is a store of version {found.get('version')}, this topwork reads and "
             f"writes version {FORMAT_VERSION}. Pass another folder, or install the topwork that "

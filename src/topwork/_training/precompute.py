@@ -58,6 +58,11 @@ def precompute(
         [8, 0]
     """
     require_functional(model, "precompute")
+    if cache_dir is None:
+        raise ValueError(
+            "precompute: cache_dir is the folder that features are kept in. Received: None, with which "
+            "they would be computed and thrown away."
+        )
     check_augment(augment, views, "precompute")
     cache = open_cache("disk", cache_dir)
     randomness = randomness_in(x)
