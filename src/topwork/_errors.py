@@ -53,16 +53,18 @@ def verb() -> str:
     return _verb.get()
 
 
-def warn(message: str) -> None:
+def warn(message: str, outside: str = "fit") -> None:
     """Issue a UserWarning that points at the user's line, however deep inside topwork it arises.
 
-    A message that arises in a function marked as `public` begins with the name of that function.
+    A message that arises in a function marked as `public` begins with the name of that function, and
+    with `outside` where none is running.
     """
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and _is_inside(frame.f_globals.get("__name__", "")):
         frame, level = frame.f_back, level + 1
-    name = verb() or "fit"
-    warnings.warn(message if message.startswith(f"{name}: ") else f"{name}: {message}", stacklevel=level)
+    name = verb() or outside
+    is_said = not name or message.startswith(f"{name}: ")
+    warnings.warn(message if is_said else f"{name}: {message}", stacklevel=level)
 
 
 def _is_inside(module: str) -> bool:

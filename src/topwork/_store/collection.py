@@ -82,7 +82,7 @@ class Collection:
                 raise
             # The disk that made the first error will make this one: once is enough to say.
             if not isinstance(error, OSError):
-                warn(f"The last features could not be kept: {failure}")
+                warn(f"The last features could not be kept: {failure}", outside="")
 
     def locate(self, keys: Bytes) -> Locations:
         """Find rows that are in complete shards.
@@ -196,7 +196,7 @@ class Collection:
             opened = list(pool.map(self._try_to_open, paths))
         for outcome in opened:
             if isinstance(outcome, str):
-                warn(outcome)
+                warn(outcome, outside="")
         return [outcome for outcome in opened if isinstance(outcome, tuple)]
 
     def _try_to_open(self, path: Path) -> tuple[Shard, Bytes] | str | None:

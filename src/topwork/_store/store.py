@@ -127,7 +127,10 @@ class Store:
                 # Another process is pruning.
                 continue
             except OSError as error:
-                warn(f"The store passes over the folder {folder}: it cannot be read, {reason(error)}.")
+                warn(
+                    f"The store passes over the folder {folder}: it cannot be read, {reason(error)}.",
+                    outside="",
+                )
                 continue
             if found is not None:
                 yield found
@@ -248,7 +251,8 @@ def _refuse_foreign(path: Path, repair: bool) -> None:
         warn(
             f"The version file {path / _VERSION_FILE} was lost, and {len(own)} collections of features "
             f"are there. It is written anew for version {FORMAT_VERSION}; each shard is verified as "
-            "always."
+            "always.",
+            outside="",
         )
         return
     remedy = "Pass an empty or a new folder."
@@ -287,7 +291,8 @@ def _check_version(path: Path) -> None:
     if found is None:
         warn(
             f"The version file {path} is damaged: its content does not match its checksum. It is "
-            f"written anew for version {FORMAT_VERSION}; each shard is verified as always."
+            f"written anew for version {FORMAT_VERSION}; each shard is verified as always.",
+            outside="",
         )
         with contextlib.suppress(OSError):
             write_record(path, _OURS)
