@@ -17,6 +17,7 @@ PUBLIC_NAMES = [
     "cut_points",
     "data",
     "describe",
+    "features",
     "fine_tune",
     "fit",
     "fit_head",

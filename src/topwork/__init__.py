@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from topwork._networks.freezing import freeze as freeze
     from topwork._networks.heads import add_head as add_head
     from topwork._store.store import open_store as open_store
+    from topwork._training.features import features as features
     from topwork._training.fit import fit as fit
     from topwork._training.fit_head import fit_head as fit_head
     from topwork._training.precompute import precompute as precompute
@@ -36,6 +37,7 @@ _DEFINED_IN = {
     "compare_cuts": "_evidence.cuts",
     "cut_points": "_networks.backbones",
     "describe": "_networks.describe",
+    "features": "_training.features",
     "fine_tune": "_networks.freezing",
     "fit": "_training.fit",
     "fit_head": "_training.fit_head",
@@ -56,6 +58,7 @@ __all__ = [
     "cut_points",
     "data",
     "describe",
+    "features",
     "fine_tune",
     "fit",
     "fit_head",

@@ -11,9 +11,11 @@ import dataclasses
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from topwork._data.images import Setting
+from topwork._networks.heads import UNITS
 from topwork._networks.record import Record, read_record, write_record
 from topwork._private_keras import dataset_inputs
 
@@ -79,6 +81,24 @@ def learn_names(model: keras.Model, data: Any) -> None:
     record = Record(names, reader, _version())
     if record != known:
         write_record(model, record)
+
+
+def targets_of(data: Any, y: Any) -> Any:
+    """The labels of arrays or of a data set; of the latter read from its files' list where it has one."""
+    if y is not None:
+        return y
+    origin = origin_of(data)
+    if origin is not None and origin.labels is not None:
+        return origin.labels
+    if isinstance(data, (tf.data.Dataset, keras.utils.PyDataset)):
+        batches = data if isinstance(data, tf.data.Dataset) else (data[i] for i in range(len(data)))
+        return np.concatenate([np.asarray(keras.utils.unpack_x_y_sample_weight(b)[1]) for b in batches])
+    return data[1]
+
+
+def has_units(model: keras.Model) -> bool:
+    """Whether the model has a head for numbers, made by `add_head`, which wants to know their unit."""
+    return any(layer.name == UNITS for layer in model.layers)
 
 
 def _fits(model: keras.Model, n_names: int) -> bool:

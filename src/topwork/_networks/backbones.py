@@ -54,13 +54,15 @@ def load_backbone(
             through; a cut elsewhere leaves out the branches beside it.
         weights: `"imagenet"` (downloaded by Keras), the path to a local `.h5`, `.weights.h5` or
             `.keras` file, or None for random weights.
-        input_shape: (height, width, 3), in pixels. None: the size that it was trained at.
+        input_shape: (height, width, 3), in pixels; (height, width, 1) for grey images, which are
+            repeated three times in the graph, so that all weights are used as they are. None: the
+            size that it was trained at.
         preprocess: True: the model takes raw RGB images, 0 to 255, and does the network's own
             preprocessing itself. False: it takes what the network's `preprocess_input` gives.
         **options: For the `keras.applications` constructor, such as `alpha=0.25` for MobileNet.
 
     Returns:
-        A functional model, images (batch, height, width, 3) in, the cut layer's output out.
+        A functional model, images (batch, height, width, 3 or 1) in, the cut layer's output out.
 
     Raises:
         ValueError: An unknown name, layer or option; a shape that the network does not take; or a
@@ -140,9 +142,9 @@ def _checked_shape(shape: Any, application: Application) -> tuple[int, int, int]
     if shape is None:
         return (application.size, application.size, 3)
     sizes = tuple(shape) if isinstance(shape, (tuple, list)) else ()
-    if len(sizes) != 3 or sizes[2] != 3 or not all(isinstance(n, int) and n > 0 for n in sizes):
+    if len(sizes) != 3 or sizes[2] not in (1, 3) or not all(isinstance(n, int) and n > 0 for n in sizes):
         raise ValueError(
-            "load_backbone: input_shape is (height, width, 3), whole numbers of pixels, such as "
+            "load_backbone: input_shape is (height, width, 3), or 1 for grey, whole pixels, such as "
             f"({application.size}, {application.size}, 3). Received: {shape!r}."
         )
     return sizes
@@ -178,7 +180,9 @@ def _build(
         # On a symbolic tensor, preprocess_input becomes operations of the graph; they are not among
         # `model.layers`, so that the layers keep their indices.
         module = getattr(keras.applications, application.module)
-        pixels = module.preprocess_input(image) if preprocess else image
+        colors = keras.ops.repeat(image, 3, axis=-1) if shape[2] == 1 else image
+        pixels = module.preprocess_input(colors) if preprocess else colors
+        shape = (*shape[:2], 3)
         return _constructor(application)(input_tensor=pixels, input_shape=shape, **arguments)
 
 

@@ -6,10 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
-from topwork._networks.compilation import build_optimizer
+from topwork._networks.compilation import build_optimizer, compile_arguments, fresh_optimizer
 from topwork._networks.graph import require_functional
 
+_TASKS = ("classes", "labels", "numbers")
+_LISTED_TASKS = ", ".join(map(repr, _TASKS))
+# The name of the layer that brings what a head for numbers has learnt to the unit of the targets.
+UNITS = "head_units"
 _POOLINGS = {
     "avg": keras.layers.GlobalAveragePooling2D,
     "max": keras.layers.GlobalMaxPooling2D,
@@ -24,25 +29,34 @@ def add_head(
     pooling: str = "avg",
     hidden_units: int | None = 1024,
     learning_rate: float = 1e-4,
+    task: str = "classes",
 ) -> Callable[[keras.Model], keras.Model]:
-    """Make a classification head; like a Keras layer, it is made first and applied then.
+    """Make a head; like a Keras layer, it is made first and applied then.
 
     The head is pooling, Dense(`hidden_units`, relu), Dropout, Dense. The model that comes back shares
-    the backbone's layers and is compiled: RMSprop, the fitting cross-entropy, metric `accuracy`.
+    the backbone's layers and is compiled: RMSprop, the loss and the metrics that belong to the task.
 
     Args:
         n_classes: 1 for one sigmoid unit (labels 0 and 1, binary cross-entropy); 2 or more for
-            softmax (labels 0 to `n_classes - 1`, sparse categorical cross-entropy).
+            softmax (labels 0 to `n_classes - 1`, sparse categorical cross-entropy). With another
+            `task`, the number of labels or of numbers.
         dropout: Fraction of the hidden units dropped in training, 0 up to, not including, 1.
         pooling: How a feature map (height, width, channels) becomes a vector: `"avg"` and `"max"`
             over height and width, `"flatten"` keeps all of it. A backbone cut at a vector, such as
             VGG16's `"fc2"`, is taken as it is.
         hidden_units: Width of the hidden layer; None for no hidden layer.
         learning_rate: Of RMSprop.
+        task: `"classes"`: an image is of one class. `"labels"`: of several, or none; a sigmoid for each,
+            binary cross-entropy on rows of 0 and 1, (images, labels); metrics `accuracy`, the fraction
+            of right decisions, and `average_precision`, the mean over the labels of the area under
+            precision and recall. `"numbers"`: regression, mean squared error, metric `mae`; `fit`
+            sets the mean and the deviation of the training targets in the model's last layer, so that
+            what is learnt is of the size of 1 whatever their unit, and divides the loss by their
+            variance.
 
     Returns:
-        A function that takes a backbone and returns a compiled model, images in, probabilities
-        (batch, `n_classes`) out.
+        A function that takes a backbone and returns a compiled model, images in, probabilities or
+        numbers (batch, `n_classes`) out.
 
     Raises:
         ValueError: An argument is out of its range, or the model has no feature map or vector to
@@ -64,6 +78,8 @@ def add_head(
         raise ValueError(
             f"add_head: pooling must be one of {', '.join(map(repr, _POOLINGS))}. Received: {pooling!r}."
         )
+    if task not in _TASKS:
+        raise ValueError(f"add_head: task must be one of {_LISTED_TASKS}. Received: {task!r}.")
     if not learning_rate > 0:
         raise ValueError(f"add_head: learning_rate must be greater than 0. Received: {learning_rate!r}.")
 
@@ -73,9 +89,9 @@ def add_head(
             x = keras.layers.Dense(hidden_units, activation="relu", name="head_hidden")(x)
         if dropout > 0:
             x = keras.layers.Dropout(dropout, name="head_dropout")(x)
-        outputs = _classify(x, n_classes)
+        outputs = _outputs(x, n_classes, task)
         model = keras.Model(backbone.input, outputs, name=backbone.name)
-        _compile(model, n_classes, learning_rate)
+        _compile(model, n_classes, learning_rate, task)
         return model
 
     return graft
@@ -106,21 +122,53 @@ def _pool(backbone: keras.Model, pooling: str) -> Any:
     )
 
 
-def _classify(x: Any, n_classes: int) -> Any:
+def _outputs(x: Any, n: int, task: str) -> Any:
+    classes = "sigmoid" if n == 1 else "softmax"
+    activation = {"classes": classes, "labels": "sigmoid", "numbers": "linear"}[task]
     # float32 also under mixed precision: a softmax in float16 loses small probabilities.
-    return keras.layers.Dense(
-        n_classes,
-        activation="sigmoid" if n_classes == 1 else "softmax",
-        dtype="float32",
-        name="head_output",
-    )(x)
+    x = keras.layers.Dense(n, activation=activation, dtype="float32", name="head_output")(x)
+    if task == "numbers":
+        x = keras.layers.Rescaling(1.0, 0.0, dtype="float32", name=UNITS)(x)
+    return x
 
 
-def _compile(model: keras.Model, n_classes: int, learning_rate: float) -> None:
-    loss = "binary_crossentropy" if n_classes == 1 else "sparse_categorical_crossentropy"
+def _compile(model: keras.Model, n: int, learning_rate: float, task: str) -> None:
+    losses = {"classes": "sparse_categorical_crossentropy", "numbers": "mean_squared_error"}
+    metrics: list[Any] = ["accuracy"]
+    if task == "labels":
+        metrics = [
+            keras.metrics.BinaryAccuracy(name="accuracy"),
+            keras.metrics.AUC(
+                curve="PR", multi_label=n > 1, num_labels=n if n > 1 else None, name="average_precision"
+            ),
+        ]
+    if task == "numbers":
+        metrics = ["mae"]
     model.compile(
         optimizer=keras.optimizers.RMSprop(learning_rate=learning_rate),
-        loss=loss,
-        metrics=["accuracy"],
+        loss="binary_crossentropy" if task == "labels" or (task, n) == ("classes", 1) else losses[task],
+        metrics=metrics,
     )
+    build_optimizer(model)
+
+
+def set_units(model: keras.Model, targets: Any) -> None:
+    """Set the mean and deviation of targets in a head for numbers that has none yet, and compile anew.
+
+    Args:
+        model: Any compiled model; one without such a head stays as it is.
+        targets: (images,) or (images, numbers).
+    """
+    layer = next((layer for layer in model.layers if layer.name == UNITS), None)
+    if layer is None or (layer.scale, layer.offset) != (1.0, 0.0):
+        return
+    values = np.asarray(targets, "float64").reshape(len(targets), -1)
+    if not len(values) or not np.isfinite(values).all() or values.shape[1] != layer.input.shape[-1]:
+        return  # what is wrong with them is said where labels are checked
+    deviation = values.std(axis=0)
+    deviation = np.where(deviation > 0, deviation, 1.0)
+    layer.scale, layer.offset = deviation.tolist(), values.mean(axis=0).tolist()
+    arguments = compile_arguments(model)
+    arguments["loss_weights"] = [float(1 / np.square(deviation).mean())]
+    model.compile(optimizer=fresh_optimizer(model.optimizer), **arguments)
     build_optimizer(model)

@@ -19,7 +19,7 @@ from topwork._data.augmenting import (
     warn_of_one_view,
 )
 from topwork._data.checks import Guard
-from topwork._data.origin import learn_names
+from topwork._data.origin import has_units, learn_names, targets_of
 from topwork._data.randomness import randomness_in
 from topwork._data.reading import Source, as_arrays, first_inputs, open_source
 from topwork._errors import warn
@@ -29,6 +29,7 @@ from topwork._features.split import NotSplittable, Split, split
 from topwork._features.table import Table
 from topwork._networks.compilation import build_optimizer
 from topwork._networks.graph import require_functional
+from topwork._networks.heads import set_units
 from topwork._private_keras import changed_since_compile
 from topwork._training.schedule import Schedule, check_fraction, last_part
 from topwork._training.step import build_metrics, is_distributed, takes_features
@@ -131,6 +132,8 @@ def fit(
     schedule.check(has_validation=data.validation_data is not None)
     train, validation = data.open(model)
     learn_names(model, x)
+    if has_units(model):
+        set_units(model, targets_of(x, y))
     halves = None if cache is False else _split(model, data, train, verbose)
     if halves is None:
         _check_before(model, train, validation, augment)

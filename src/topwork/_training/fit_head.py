@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import keras
 
-from topwork._data.origin import learn_names
+from topwork._data.origin import has_units, learn_names, targets_of
 from topwork._data.randomness import randomness_in
 from topwork._data.reading import open_source
 from topwork._errors import public, warn
@@ -18,6 +18,7 @@ from topwork._features.frozen_part import FrozenPart
 from topwork._features.rows import MEMORY_FRACTION, available_memory
 from topwork._features.table import Table
 from topwork._networks.graph import require_functional
+from topwork._networks.heads import set_units
 from topwork._training.head_examples import check_class_weight, head_examples
 from topwork._training.linear import LinearModel, fit_linear
 from topwork._training.linear_head import LinearHead, linear_head, units_of
@@ -128,6 +129,8 @@ def _tables(
         data["validation data"] = tuple(validation_data) if is_parts else (validation_data,)
     sources = {name: open_source(model, *parts) for name, parts in data.items()}
     learn_names(model, x)
+    if has_units(model):
+        set_units(model, targets_of(x, y))
     for name, parts in data.items():
         _warn_of_randomness(parts[0], name)
     prefix = keras.Model(model.inputs, head.features, name=f"{model.name}_prefix")

@@ -1,0 +1,79 @@
+"""`features`: what a network makes of images, as an array."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from topwork._data.origin import in_order
+from topwork._data.reading import open_source
+from topwork._errors import closest, public
+from topwork._features.computation import Computation, open_cache
+from topwork._features.frozen_part import FrozenPart
+from topwork._networks.graph import head_start, require_functional
+
+
+@public
+def features(
+    model: keras.Model,
+    x: Any,
+    *,
+    layer: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    verbose: str | int = "auto",
+) -> npt.NDArray[Any]:
+    """What a network makes of images, for scikit-learn, nearest neighbours or a plot.
+
+    A data set of `topwork.data.read_folder` comes in the order of its ``file_paths``, shuffled or not.
+
+    Args:
+        model: Any functional or Sequential model, a backbone or one with a head.
+        x: Images, as `topwork.fit` takes them; labels beside them are not used.
+        layer: The name of a layer; its output is returned as it is. None: what the head receives, or
+            the model's output where there is no head, averaged over height and width.
+        cache_dir: A folder to keep the features in; what is there is not computed again.
+        verbose: 0 is silent.
+
+    Returns:
+        One row an image, in order: (images, features), or (images, ...) of a `layer` of another shape.
+
+    Raises:
+        ValueError: There is no such layer, or the images do not fit the model.
+
+    Example:
+        >>> import numpy as np
+        >>> import topwork as tw
+        >>> backbone = tw.load_backbone("mobilenet", weights=None, input_shape=(32, 32, 3))
+        >>> tw.features(backbone, np.zeros((5, 32, 32, 3)), verbose=0).shape
+        (5, 1024)
+    """
+    require_functional(model, "features")
+    part = keras.Model(model.inputs, _tensor(model, layer))
+    source = open_source(part, in_order(x)[0])
+    computation = Computation(part, FrozenPart(part), open_cache("auto", cache_dir), verbose)
+    table = computation.table(source, "images", labelled=False)
+    computation.say([table])
+    rows = table.read(np.arange(len(table)))
+    return table.layout.unpack(tf.constant(rows))[0].numpy()
+
+
+def _tensor(model: keras.Model, layer: str | None) -> Any:
+    if layer is not None:
+        names = [each.name for each in model.layers]
+        if layer not in names:
+            raise ValueError(
+                f"features: {model.name!r} has no layer {layer!r}. Closest: {closest(layer, names)}. "
+                "describe(model) lists all."
+            )
+        return model.get_layer(layer).output
+    start = head_start(model)
+    has_head = 0 < start < len(model.layers)
+    tensor = model.layers[start].input if has_head else model.outputs[0]
+    if isinstance(tensor, (list, tuple)):
+        tensor = tensor[0]
+    return keras.layers.GlobalAveragePooling2D()(tensor) if len(tensor.shape) == 4 else tensor

@@ -1,0 +1,142 @@
+"""Several labels an image, numbers, grey images: from the head to the answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import topwork as tw
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.uniform(0, 255, (24, 32, 32, 3)).astype("float32")
+IMAGES[:12] /= 4
+
+
+def headed(n: int, channels: int = 3, **options: Any) -> keras.Model:
+    backbone = tw.load_backbone(
+        "mobilenet", "conv_pw_3_relu", weights=None, input_shape=(32, 32, channels), alpha=0.25
+    )
+    return tw.add_head(n, hidden_units=8, **options)(tw.freeze(backbone))
+
+
+class TestLabels:
+    def test_train_and_predict(self) -> None:
+        model = headed(3, task="labels")
+        labels = RNG.integers(0, 2, (24, 3)).astype("float32")
+        history = tw.fit(model, IMAGES, labels, epochs=2, verbose=0)
+        assert {"loss", "accuracy", "average_precision"} <= set(history.history)
+        expected = model.predict(IMAGES[:2], verbose=0)
+        low, high = expected.min() - 0.01, expected.max() + 0.01
+        found = tw.predict(model, IMAGES[:2], class_names=["a", "b", "c"], threshold=low)
+        assert [set(p.labels or ()) for p in found] == [{"a", "b", "c"}] * 2
+        assert str(found[0]).count(" *") == 3
+        assert tw.predict(model, IMAGES[:1], threshold=high)[0].labels == ()
+        assert dict(found[0])["b"] == expected[0, 1]
+
+    def test_one_label(self) -> None:
+        model = headed(1, task="labels")
+        assert model.loss == "binary_crossentropy"
+
+    def test_hand_made_heads_are_known_by_their_loss(self) -> None:
+        image = keras.Input((8, 8, 3))
+        pooled = keras.layers.GlobalAveragePooling2D()(image)
+        model = keras.Model(image, keras.layers.Dense(3)(pooled))
+        picture = np.full((8, 8, 3), 9, "uint8")
+        logits = model.predict(picture[None], verbose=0)[0].astype("float64")
+        model.compile(loss=keras.losses.BinaryCrossentropy(from_logits=True))
+        (found,) = tw.predict(model, picture)
+        assert dict(found)["1"] == pytest.approx(1 / (1 + np.exp(-logits[1])))
+        model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        (found,) = tw.predict(model, picture)
+        assert dict(found)["1"] == pytest.approx(np.exp(logits[1]) / np.exp(logits).sum())
+        model.compile(loss="huber")
+        assert dict(tw.predict(model, picture)[0])["1"] == pytest.approx(logits[1])
+
+    def test_threshold(self) -> None:
+        with pytest.raises(ValueError, match=r"probability from 0 to 1. Received: threshold=50"):
+            tw.predict(headed(3, task="labels"), IMAGES, threshold=50)
+
+
+class TestNumbers:
+    def test_targets_of_any_unit_are_learnt(self, tmp_path: Path) -> None:
+        model = headed(1, task="numbers", learning_rate=1e-2)
+        targets = 5000 + 300 * (np.arange(24) >= 12)
+        tw.fit(model, IMAGES, targets, epochs=30, verbose=0)
+        layer = model.get_layer("head_units")
+        assert (layer.offset, layer.scale) == ([targets.mean()], [targets.std()])
+        found = tw.predict(model, IMAGES, class_names=["grams"])
+        numbers = np.array([p.number for p in found])
+        assert numbers.mean() == pytest.approx(targets.mean(), abs=100)
+        assert str(found[0]).endswith("grams")
+        model.save(tmp_path / "m.keras")
+        again = keras.saving.load_model(tmp_path / "m.keras")
+        np.testing.assert_array_equal(again.predict(IMAGES, verbose=0), model.predict(IMAGES, verbose=0))
+        tw.fit(model, IMAGES, targets * 2, epochs=1, verbose=0)
+        assert model.get_layer("head_units").offset == [targets.mean()]
+
+    def test_data_sets(self) -> None:
+        import tensorflow as tf
+
+        model = headed(2, task="numbers")
+        targets = RNG.uniform(10, 20, (24, 2)).astype("float32")
+        tw.fit(model, tf.data.Dataset.from_tensor_slices((IMAGES, targets)).batch(8), epochs=1, verbose=0)
+        np.testing.assert_allclose(model.get_layer("head_units").offset, targets.mean(0), rtol=1e-5)
+
+    def test_solved(self) -> None:
+        model = headed(1, task="numbers", dropout=0)
+        model = tw.add_head(1, hidden_units=None, task="numbers")(backbone_of(model))
+        targets = 5000 + 300 * (np.arange(24) >= 12)
+        tw.fit_head(model, IMAGES, targets, verbose=0)
+        assert model.get_layer("head_units").offset == [targets.mean()]
+        numbers = [p.number for p in tw.predict(model, IMAGES)]
+        assert np.corrcoef(numbers, targets)[0, 1] > 0.5
+
+
+def backbone_of(model: keras.Model) -> keras.Model:
+    return keras.Model(model.inputs, model.get_layer("conv_pw_3_relu").output)
+
+
+class TestFeatures:
+    def test_what_the_head_receives(self, tmp_path: Path) -> None:
+        model = headed(2)
+        for _ in range(2):
+            found = tw.features(model, IMAGES, cache_dir=tmp_path, verbose=0)
+            maps = tw.features(model, IMAGES, layer="conv_pw_3_relu", verbose=0)
+            np.testing.assert_allclose(found, maps.mean(axis=(1, 2)), rtol=1e-4, atol=1e-6)
+        expected = backbone_of(model).predict(IMAGES, verbose=0)
+        np.testing.assert_allclose(maps, expected, rtol=1e-4, atol=1e-5)
+        assert tw.open_store(tmp_path).info().collections[0].rows == 24
+
+    def test_files_in_their_order(self, make_photos: Any, tmp_path: Path) -> None:
+        model = headed(2)
+        folder = make_photos(tmp_path / "x", ("a", "b"), 4)
+        data = tw.data.read_folder(folder, model)
+        ordered = tw.data.read_folder(folder, model, shuffle=False)
+        np.testing.assert_array_equal(
+            tw.features(model, data, verbose=0), tw.features(model, ordered, verbose=0)
+        )
+
+    def test_no_such_layer(self) -> None:
+        with pytest.raises(ValueError, match=r"no layer 'conv3'. Closest: 'conv"):
+            tw.features(headed(2), IMAGES, layer="conv3")
+
+
+def test_task() -> None:
+    with pytest.raises(ValueError, match=r"task must be one of 'classes', .* Received: 'regression'"):
+        tw.add_head(3, task="regression")
+
+
+def test_grey_images() -> None:
+    grey, color = headed(2, channels=1), headed(2)
+    color.set_weights(grey.get_weights())
+    assert grey.input_shape == (None, 32, 32, 1)
+    assert [layer.name for layer in grey.layers] == [layer.name for layer in color.layers]
+    images = IMAGES[..., :1]
+    expected = color.predict(np.repeat(images, 3, axis=-1), verbose=0)
+    np.testing.assert_allclose(grey.predict(images, verbose=0), expected, rtol=1e-5)
+    tw.fit(grey, images, np.arange(24) % 2, epochs=1, verbose=0)
+    assert len(tw.predict(grey, images[0, :20, :, 0])) == 1
