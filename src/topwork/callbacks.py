@@ -9,8 +9,11 @@ from typing import Any, Literal
 import keras
 
 from topwork._errors import closest
+from topwork._training.learning_rate import RangeTest as RangeTest
+from topwork._training.learning_rate import find_learning_rate as find_learning_rate
+from topwork._training.one_cycle import OneCycle as OneCycle
 
-__all__ = ["KeepBest", "StopAt"]
+__all__ = ["KeepBest", "OneCycle", "RangeTest", "StopAt", "find_learning_rate"]
 
 Mode = Literal["auto", "min", "max"]
 _LOWER_IS_BETTER = ("loss", "error", "mse", "mae", "mape", "msle", "crossentropy")

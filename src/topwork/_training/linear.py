@@ -116,13 +116,22 @@ def _chosen(
     weights = np.zeros((len(held_out), *shape[1:]), np.float32)
     best, losses = (strengths[0], weights), {}
     for strength in strengths:
-        weights = fits.solve(strength, weights, _FOLD_TOLERANCE)
+        weights = _solved(fits, strength, weights)
         losses[strength] = fits.held_out_loss(weights)
         lowest = losses[best[0]]
         if strength != best[0] and losses[strength] > lowest * (1 - _LOSS_PRECISION):
             break
         best = strength, weights
     return *best, losses
+
+
+def _solved(fits: Fits, strength: float, start: Array) -> Array:
+    """The weights; more exact than usual where the start would pass for a solution otherwise."""
+    for tolerance in (_FOLD_TOLERANCE, _FOLD_TOLERANCE / 4, _FOLD_TOLERANCE / 16):
+        weights = fits.solve(strength, start, tolerance)
+        if weights is not start:
+            break
+    return weights
 
 
 def _held_out(examples: Examples, n_columns: int) -> tuple[Examples, Array]:
