@@ -6,8 +6,8 @@
 1e-4, 1,024 hidden units, 20 epochs; `fit` gives the numbers that `model.fit` does, `--model-fit` runs
 the latter), the same with `OneCycle`, `fit_head`, and a cross-validated logistic regression of
 scikit-learn on the same features, standardised. Accuracy of the last epoch, mean and range over seeds;
-those that draw nothing at random run once. Seconds and CPU seconds are those beyond the frozen pass, which
-is run once for all ways and shown by itself.
+those that draw nothing at random run once. Seconds and CPU seconds are those beyond the frozen pass,
+which is run once for all ways and shown by itself; scikit-learn's have a pass of their own in them.
 """
 
 from __future__ import annotations

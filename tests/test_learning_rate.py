@@ -19,13 +19,13 @@ def model_of(optimizer: Any, **options: Any) -> keras.Model:
 
 
 class Rates(keras.callbacks.Callback):
-    """The rates of the steps, noted after the callbacks before it."""
+    """The rates that steps were made with."""
 
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[float] = []
 
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.seen.append(float(self.model.optimizer.learning_rate))
 
 
@@ -54,6 +54,7 @@ def test_the_cycle_is_that_of_the_call() -> None:
     assert rates.seen[-1] < 0.01
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
 def test_steps_that_are_not_known_before() -> None:
     import tensorflow as tf
 
