@@ -59,9 +59,10 @@ def _loss_of_each(model: keras.Model) -> list[Any]:
 
 def output_names(model: keras.Model) -> list[str]:
     """What the outputs are called in a dict of labels, in the order of `model.outputs`."""
-    structure = None if isinstance(model, keras.Sequential) else model.output
-    if isinstance(structure, dict):
-        return sorted(structure)  # as Keras flattens it
+    if isinstance(model, keras.Sequential):  # has no such attribute
+        return [model.layers[-1].name]
+    if isinstance(model.output, dict):
+        return sorted(model.output)  # as Keras flattens it
     return list(model.output_names)
 
 
