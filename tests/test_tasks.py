@@ -140,3 +140,10 @@ def test_grey_images() -> None:
     np.testing.assert_allclose(grey.predict(images, verbose=0), expected, rtol=1e-5)
     tw.fit(grey, images, np.arange(24) % 2, epochs=1, verbose=0)
     assert len(tw.predict(grey, images[0, :20, :, 0])) == 1
+
+
+def test_balanced_accuracy_counts_each_class_alike() -> None:
+    confusion = np.array([[90, 10, 0], [5, 5, 0], [0, 0, 0]])
+    found = tw.interpret.Report(("a", "b", "c"), confusion, ())
+    assert found.balanced_accuracy == pytest.approx((0.9 + 0.5) / 2)
+    assert found.accuracy == pytest.approx(95 / 110)

@@ -99,6 +99,12 @@ class Report:
         return float(self.confusion.trace() / self.n_images)
 
     @property
+    def balanced_accuracy(self) -> float:
+        """The mean of the classes' recalls, each class counted alike; those without an image left out."""
+        shown = self.confusion.sum(axis=1)
+        return float((self.confusion.diagonal()[shown > 0] / shown[shown > 0]).mean())
+
+    @property
     def standard_error(self) -> float:
         """Of the accuracy: sqrt(p (1 - p) / n). Other images of the same kind give such a difference."""
         return math.sqrt(self.accuracy * (1 - self.accuracy) / self.n_images)
