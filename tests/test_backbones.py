@@ -320,3 +320,10 @@ def test_another_failure_of_the_download_is_not_hidden(download):
     download(RuntimeError("Incomplete or corrupted file detected"))
     with pytest.raises(RuntimeError, match="corrupted file"):
         tw.load_backbone("vgg16", "block1_pool", input_shape=(32, 32, 3))
+
+
+def test_sizes_of_any_integer_type_and_cuts_that_are_no_names() -> None:
+    shape = tuple(np.array([32, 32, 3]))
+    assert load_backbone("mobilenet", weights=None, input_shape=shape).input_shape == (None, 32, 32, 3)
+    with pytest.raises(ValueError, match=r"cut_layer is a layer name. Received: -1. cut_points"):
+        load_backbone("mobilenet", -1, weights=None)

@@ -322,7 +322,7 @@ def make_table(
         part,
         Source(batches, len(lengths)),
         Keeping(memory_limit),
-        check=lambda inputs, y: None,
+        check=lambda inputs, y, sample_weight: None,
         augment=None if views == 1 else lambda inputs: [inputs[0] + next(drawn) % views],
         views=views,
         advance=advanced.append,

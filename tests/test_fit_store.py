@@ -19,11 +19,12 @@ import tensorflow as tf
 from keras import layers
 
 import topwork as tw
-from topwork._features import table
+from topwork._features import computation, table
+from topwork._features.fingerprint import fingerprint
 from topwork._features.frozen_part import FrozenPart
-from topwork._store import files
-from topwork._store.shards import SUFFIX
-from topwork._store.store import open_store
+from topwork._store import collection, files
+from topwork._store.shards import SUFFIX, open_shard
+from topwork._store.store import Store, open_store
 
 N_IMAGES, SIZE = 60, 6
 IMAGES = np.random.default_rng(0).uniform(0, 255, (N_IMAGES, SIZE, SIZE, 3)).astype("float32")
@@ -387,3 +388,30 @@ def test_precompute_needs_a_folder(computed: Counter) -> None:
     with pytest.raises(ValueError, match=r"precompute: cache_dir is the folder .* None.* thrown away"):
         tw.precompute(make_model(), IMAGES, cache_dir=None)  # type: ignore[arg-type]
     assert computed.since() == 0
+
+
+def test_a_second_fit_reads_each_shard_once_and_hashes_the_weights_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data: dict[str, Any] = {"validation_data": (IMAGES[:4] + 1, CLASSES[:4]), "cache_dir": tmp_path, "verbose": 0}
+    model = make_model()
+    tw.fit(model, IMAGES, CLASSES, **data)
+    shards = list(tmp_path.rglob(f"*{SUFFIX}"))
+    read: list[Path] = []
+    hashed: list[keras.Model] = []
+
+    def counted_shard(path: Path, *rest: Any) -> Any:
+        read.append(path)
+        return open_shard(path, *rest)
+
+    def counted_fingerprint(prefix: keras.Model) -> str:
+        hashed.append(prefix)
+        return fingerprint(prefix)
+
+    monkeypatch.setattr(collection, "open_shard", counted_shard)
+    monkeypatch.setattr(computation, "fingerprint", counted_fingerprint)
+    monkeypatch.setattr(Store, "info", None)
+    tw.fit(model, IMAGES, CLASSES, **data)
+    assert sorted(read) == sorted(shards)
+    assert len(shards) > 0
+    assert len(hashed) == 1

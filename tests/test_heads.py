@@ -150,3 +150,13 @@ def test_message_for_a_subclassed_model():
 
     with pytest.raises(ValueError, match=r"add_head\(...\) reads the graph of a model"):
         tw.add_head(2)(Mine())
+
+
+def test_integers_of_any_type_and_a_model_in_their_place() -> None:
+    backbone = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Conv2D(2, 3)])
+    assert add_head(np.arange(3).max() + 1, hidden_units=np.int32(4))(backbone).output_shape == (None, 3)
+    for value in (np.bool_(True), 2.0, np.float32(2)):
+        with pytest.raises(ValueError, match=r"n_classes must be a whole number of at least 1"):
+            add_head(value)
+    with pytest.raises(ValueError, match=r"applied to the backbone then: add_head\(n_classes=2\)\(backbone\)"):
+        add_head(backbone, 2)

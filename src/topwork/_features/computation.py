@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 import time
@@ -15,11 +16,13 @@ import keras
 from topwork._data.augmenting import Augment, on_arrays
 from topwork._data.checks import Guard
 from topwork._data.reading import Source
+from topwork._errors import InputError
 from topwork._features.fingerprint import fingerprint
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.rows import MEMORY_FRACTION, available_memory
 from topwork._features.table import Keeping, Table, compute_table
 from topwork._features.unknown_code import unknown_code
+from topwork._store.collection import Collection
 from topwork._store.inventory import readable
 from topwork._store.store import Store, open_store
 
@@ -36,27 +39,30 @@ class Cache:
     kind: str
     store: Store | None
 
-    def keeping(self, frozen: FrozenPart, about: dict[str, Any]) -> Keeping:
+    def open(self, frozen: FrozenPart, about: dict[str, Any]) -> Collection | None:
+        """What the store has of a frozen part; None without a store."""
+        if self.store is None:
+            return None
+        address = fingerprint(frozen.prefix)
+        return self.store.collection(address, row_bytes=frozen.layout.row_bytes, about=about)
+
+    def keeping(self, collection: Collection | None) -> Keeping:
         """A place for the rows of one more data set."""
         limits = {"memory": math.inf, "disk": 0.0}
         limit = limits.get(self.kind)
         if limit is None:
             limit = MEMORY_FRACTION * available_memory()
-        if self.store is None:
-            return Keeping(limit)
-        address = fingerprint(frozen.prefix)
-        collection = self.store.collection(address, row_bytes=frozen.layout.row_bytes, about=about)
-        stored = {each.fingerprint: each.rows for each in self.store.info().collections}
-        return Keeping(limit, collection, self.store, stored.get(address, 0))
+        n_stored = 0 if collection is None else len(collection)
+        return Keeping(limit, collection, self.store, n_stored)
 
 
 def open_cache(cache: Any, cache_dir: str | os.PathLike[str] | None) -> Cache:
     """Check the arguments, and open the store."""
     if cache is not False and cache not in ("auto", "memory", "disk"):
-        raise ValueError(f"fit: cache must be 'auto', 'memory', 'disk' or False. Received: {cache!r}.")
+        raise InputError(f"cache must be 'auto', 'memory', 'disk' or False. Received: {cache!r}.")
     if cache is False and cache_dir is not None:
-        raise ValueError(
-            f"fit: cache=False computes nothing once, and cache_dir={str(cache_dir)!r} asks to keep "
+        raise InputError(
+            f"cache=False computes nothing once, and cache_dir={str(cache_dir)!r} asks to keep "
             "what is. Leave one of them out."
         )
     return Cache(str(cache), None if cache_dir is None else open_store(cache_dir))
@@ -70,11 +76,16 @@ class Computation:
         self._start = time.perf_counter()
         unknown = None if cache.store is None else unknown_code(frozen.prefix)
         if unknown:
-            raise ValueError(
-                f"fit: cache_dir cannot be used for {model.name!r}: its frozen part has code that is not "
+            raise InputError(
+                f"cache_dir cannot be used for {model.name!r}: its frozen part has code that is not "
                 f"Keras' own, {unknown}. What another version of that code computed could not be told "
                 "apart. Leave cache_dir out: features are then kept for this run only."
             )
+
+    @functools.cached_property
+    def _collection(self) -> Collection | None:
+        # Opened once for all data sets: the weights are hashed for it, and every shard is read.
+        return self._cache.open(self._frozen, {"model": self._model.name})
 
     def table(
         self,
@@ -87,7 +98,7 @@ class Computation:
     ) -> Table:
         """Run the frozen part over a data set, or find what was stored of it."""
         guard = Guard(self._model, f"the {name}", labelled=labelled)
-        keeping = self._cache.keeping(self._frozen, {"model": self._model.name})
+        keeping = self._cache.keeping(self._collection)
         with _progress(self._verbose, name, source.n_batches, views) as advance:
             table = compute_table(
                 self._frozen,

@@ -148,7 +148,7 @@ def compute_table(
     source: Source,
     keeping: Keeping,
     *,
-    check: Callable[[list[Any], Any], None],
+    check: Callable[[list[Any], Any, Any], None],
     augment: Callable[[list[Any]], list[Any]] | None,
     views: int,
     advance: Callable[[int], None],
@@ -159,7 +159,7 @@ def compute_table(
         frozen: The frozen part.
         source: The data.
         keeping: Where the features go.
-        check: Called with the inputs and labels of each batch; raises for what cannot be used.
+        check: Called with the inputs, labels and weights of each batch; raises for what cannot be used.
         augment: From the inputs of a batch to another draw of them; None: as they are.
         views: How often each image is augmented and computed.
         advance: Called with the number of images read so far, after each batch.
@@ -193,7 +193,7 @@ class _Reader:
     def __init__(
         self,
         source: Source,
-        check: Callable[[list[Any], Any], None],
+        check: Callable[[list[Any], Any, Any], None],
         augment: Callable[[list[Any]], list[Any]] | None,
         views: int,
     ) -> None:
@@ -205,7 +205,7 @@ class _Reader:
         """Inputs of a batch with the number of the row that each image's features become."""
         n_before = 0
         for batch in self._source.batches():
-            self._check(batch.inputs, batch.y)
+            self._check(batch.inputs, batch.y, batch.sample_weight)
             self._parts.append(dataclasses.replace(batch, inputs=[]))
             self.batch_lengths.append(len(batch))
             first = np.arange(n_before, n_before + len(batch)) * self._views

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from topwork._errors import closest, plain
+from topwork._errors import closest, plain, whole_number
 from topwork._networks.applications import APPLICATIONS, Application
 from topwork._networks.graph import clean_cuts, require_functional
 from topwork._networks.weights import load_weights
@@ -79,6 +79,11 @@ def load_backbone(
     """
     key = _find(name, "load_backbone")
     application = APPLICATIONS[key]
+    if cut_layer is not None and not isinstance(cut_layer, str):
+        raise ValueError(
+            f"load_backbone: cut_layer is a layer name. Received: {cut_layer!r}. cut_points({key!r}) lists "
+            "those at which the network can be cut cleanly."
+        )
     _check_options(application, options)
     shape = _checked_shape(input_shape, application)
 
@@ -141,13 +146,13 @@ def _find(name: str, caller: str) -> str:
 def _checked_shape(shape: Any, application: Application) -> tuple[int, int, int]:
     if shape is None:
         return (application.size, application.size, 3)
-    sizes = tuple(shape) if isinstance(shape, (tuple, list)) else ()
-    if len(sizes) != 3 or sizes[2] not in (1, 3) or not all(isinstance(n, int) and n > 0 for n in sizes):
+    sizes = tuple(whole_number(n) or 0 for n in shape) if hasattr(shape, "__len__") else ()
+    if len(sizes) != 3 or sizes[2] not in (1, 3) or min(sizes) < 1:
         raise ValueError(
             "load_backbone: input_shape is (height, width, 3), or 1 for grey, whole pixels, such as "
             f"({application.size}, {application.size}, 3). Received: {shape!r}."
         )
-    return sizes
+    return sizes[0], sizes[1], sizes[2]
 
 
 def _check_options(application: Application, options: dict[str, Any]) -> None:

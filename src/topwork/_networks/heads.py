@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from topwork._errors import whole_number
 from topwork._networks.compilation import build_optimizer, compile_arguments, fresh_optimizer
 from topwork._networks.graph import require_functional
 
@@ -69,9 +70,13 @@ def add_head(
         >>> model.output_shape
         (None, 5)
     """
-    _check_positive_int("n_classes", n_classes)
-    if hidden_units is not None:
-        _check_positive_int("hidden_units", hidden_units)
+    if isinstance(n_classes, keras.Model):
+        raise ValueError(
+            "add_head is made first and applied to the backbone then: add_head(n_classes=2)(backbone). "
+            f"Received: the model {n_classes.name!r} as n_classes."
+        )
+    n_classes = _positive_int("n_classes", n_classes)
+    hidden_units = None if hidden_units is None else _positive_int("hidden_units", hidden_units)
     if not 0 <= dropout < 1:
         raise ValueError(f"add_head: dropout is a fraction, 0 <= dropout < 1. Received: {dropout!r}.")
     if pooling not in _POOLINGS:
@@ -97,9 +102,11 @@ def add_head(
     return graft
 
 
-def _check_positive_int(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+def _positive_int(name: str, value: object) -> int:
+    number = whole_number(value)
+    if number is None or number < 1:
         raise ValueError(f"add_head: {name} must be a whole number of at least 1. Received: {value!r}.")
+    return number
 
 
 def _pool(backbone: keras.Model, pooling: str) -> Any:

@@ -84,6 +84,13 @@ class Collection:
             if not isinstance(error, OSError):
                 warn(f"The last features could not be kept: {failure}", outside="")
 
+    def __len__(self) -> int:
+        """How many rows complete shards have, duplicates included."""
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __bool__(self) -> bool:
+        return True  # also without rows
+
     def locate(self, keys: Bytes) -> Locations:
         """Find rows that are in complete shards.
 
