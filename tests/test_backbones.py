@@ -324,6 +324,6 @@ def test_another_failure_of_the_download_is_not_hidden(download):
 
 def test_sizes_of_any_integer_type_and_cuts_that_are_no_names() -> None:
     shape = tuple(np.array([32, 32, 3]))
-    assert load_backbone("mobilenet", weights=None, input_shape=shape).input_shape == (None, 32, 32, 3)
+    assert tw.load_backbone("mobilenet", weights=None, input_shape=shape).input_shape == (None, 32, 32, 3)
     with pytest.raises(ValueError, match=r"cut_layer is a layer name. Received: -1. cut_points"):
-        load_backbone("mobilenet", -1, weights=None)
+        tw.load_backbone("mobilenet", -1, weights=None)

@@ -826,3 +826,121 @@ def test_random_data_is_said_and_trained_uncached(make: Callable[[], Any], text:
     with pytest.warns(UserWarning, match=rf"the validation data is augmented at random: it has {text}"):
         tw.fit(model, IMAGES, CLASSES, validation_data=make(), verbose=0)
     assert len(trained) == 2
+
+
+# What is known before anything is computed
+
+
+def test_an_endless_dataset_that_repeats_one_that_ends() -> None:
+    data = dataset().batch(5)
+    model, plain = make_model(), make_model()
+    plain.set_weights(model.get_weights())
+    plain.fit(data.repeat(), epochs=2, steps_per_epoch=6, shuffle=False, verbose=0)
+    model.fit = lambda x, **arguments: keras.Model.fit(model, x, **arguments)
+    tw.fit(model, data.repeat(), epochs=2, steps_per_epoch=6, shuffle=False, verbose=0)
+    for a, b in zip(plain.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-5)
+
+
+def test_an_endless_dataset_of_which_nothing_is_known() -> None:
+    data = dataset().batch(5).repeat().map(lambda x, y: (x, y))
+    with pytest.warns(
+        UserWarning, match=r"nothing of 'small' is computed once, because the data set is endl"
+    ):
+        assert tw.fit(make_model(), data, steps_per_epoch=2, verbose=0).epoch == [0]
+
+
+WEIGHTS = {0: 1.0, 1: 2.0, 2: 0.5}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {np.int64(0): 1, 1.0: np.float32(2), 2: 0.5},
+        [1, 2, 0.5],
+        np.array([1, 2, 0.5]),
+    ],
+)
+@pytest.mark.parametrize("cache", ["auto", False])
+def test_class_weights_of_every_type(given: Any, cache: Any) -> None:
+    expected = weights_after(IMAGES, CLASSES, class_weight=WEIGHTS, cache=cache)
+    for a, b in zip(
+        expected, weights_after(IMAGES, CLASSES, class_weight=given, cache=cache), strict=True
+    ):
+        np.testing.assert_allclose(b, a, rtol=1e-6)
+
+
+def test_balanced_class_weights() -> None:
+    counts = np.bincount(CLASSES)
+    by_hand = {c: N_IMAGES / (3 * n) for c, n in enumerate(counts)}
+    expected = weights_after(IMAGES, CLASSES, class_weight=by_hand)
+    for x, y in ((IMAGES, CLASSES), (dataset().batch(32), None)):
+        for a, b in zip(expected, weights_after(x, y, class_weight="balanced"), strict=True):
+            np.testing.assert_allclose(b, a, rtol=1e-6)
+
+
+def test_class_weights_by_name() -> None:
+    named = dataset().batch(32)
+    named.class_names = ["cat", "dog", "owl"]
+    expected = weights_after(named, class_weight=WEIGHTS)
+    found = weights_after(named, class_weight={"cat": 1, "dog": 2, "owl": 0.5})
+    for a, b in zip(expected, found, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"a weight for 'dgo', which is no class. Closest: 'dog'"):
+        tw.fit(make_model(), named, class_weight={"dgo": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1, 2], r"a weight for each of the 3 classes. Received: list of 2"),
+        ("heavy", r"or 'balanced'. Received: str, 'heavy'"),
+        ({3: 1.0}, r"for the class 3, and the model has 3 classes, numbered 0 to 2"),
+        ({"dog": 1.0}, r"for 'dog', and the data does not say which class that is"),
+        ({0: np.nan}, r"finite numbers of at least 0. Received: nan for the class 0"),
+        ({0: "x"}, r"finite numbers of at least 0. Received: 'x' for the class 0"),
+    ],
+)
+def test_class_weights_that_cannot_be(
+    weights: Any, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ValueError, match=f"^fit: class_weight.*{message}"):
+        tw.fit(make_model(), IMAGES, CLASSES, class_weight=weights)
+    assert "Running" not in capsys.readouterr().out
+
+
+def test_balanced_weights_need_classes() -> None:
+    with pytest.raises(ValueError, match=r"'balanced' needs labels of one class for each image"):
+        tw.fit(make_model(3, "mse"), IMAGES, ONE_HOT, class_weight="balanced")
+
+
+def test_class_and_sample_weights_together(model: keras.Model) -> None:
+    with pytest.raises(ValueError, match=r"cannot be given together for arrays. Multiply them"):
+        tw.fit(model, IMAGES, CLASSES, class_weight=WEIGHTS, sample_weight=np.ones(N_IMAGES))
+
+
+def test_validation_labels_are_checked_before_anything_is_computed(
+    model: keras.Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = np.where(np.arange(N_IMAGES) == N_IMAGES - 1, 5, CLASSES)
+    for held_out in ((IMAGES, last), dataset(labels=CLASSES + 3).batch(4)):
+        with pytest.raises(ValueError, match=r"the validation data has the label [35]"):
+            tw.fit(model, IMAGES, CLASSES, validation_data=held_out)
+    with pytest.raises(ValueError, match=r"the training data has the label 5"):
+        tw.fit(model, IMAGES, last)
+    with pytest.raises(ValueError, match=r"sample weights that are NaN"):
+        tw.fit(model, IMAGES, CLASSES, sample_weight=np.full(N_IMAGES, np.nan))
+    with pytest.raises(
+        ValueError, match=r"validation_data is \(images, labels\[, weights\]\).* 0 values"
+    ):
+        tw.fit(model, IMAGES, CLASSES, validation_data=[])
+    assert "Running" not in capsys.readouterr().out
+
+
+def test_class_names_that_differ(model: keras.Model) -> None:
+    train, held_out = dataset().batch(4), dataset().batch(4)
+    train.class_names, held_out.class_names = ["cat", "dog", "owl"], ["cat", "owl"]
+    with pytest.raises(
+        ValueError, match=r"training data are cat, dog, owl.*validation data cat, owl: the"
+    ):
+        tw.fit(model, train, validation_data=held_out)

@@ -393,7 +393,11 @@ def test_precompute_needs_a_folder(computed: Counter) -> None:
 def test_a_second_fit_reads_each_shard_once_and_hashes_the_weights_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data: dict[str, Any] = {"validation_data": (IMAGES[:4] + 1, CLASSES[:4]), "cache_dir": tmp_path, "verbose": 0}
+    data: dict[str, Any] = {
+        "validation_data": (IMAGES[:4] + 1, CLASSES[:4]),
+        "cache_dir": tmp_path,
+        "verbose": 0,
+    }
     model = make_model()
     tw.fit(model, IMAGES, CLASSES, **data)
     shards = list(tmp_path.rglob(f"*{SUFFIX}"))

@@ -153,10 +153,16 @@ def test_message_for_a_subclassed_model():
 
 
 def test_integers_of_any_type_and_a_model_in_their_place() -> None:
-    backbone = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Conv2D(2, 3)])
-    assert add_head(np.arange(3).max() + 1, hidden_units=np.int32(4))(backbone).output_shape == (None, 3)
+    inputs = keras.Input((4, 4, 3))
+    backbone = keras.Model(inputs, keras.layers.Conv2D(2, 3)(inputs))
+    assert tw.add_head(np.arange(3).max() + 1, hidden_units=np.int32(4))(backbone).output_shape == (
+        None,
+        3,
+    )
     for value in (np.bool_(True), 2.0, np.float32(2)):
         with pytest.raises(ValueError, match=r"n_classes must be a whole number of at least 1"):
-            add_head(value)
-    with pytest.raises(ValueError, match=r"applied to the backbone then: add_head\(n_classes=2\)\(backbone\)"):
-        add_head(backbone, 2)
+            tw.add_head(value)
+    with pytest.raises(
+        ValueError, match=r"applied to the backbone then: add_head\(n_classes=2\)\(backbone\)"
+    ):
+        tw.add_head(backbone, 2)

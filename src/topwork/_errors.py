@@ -22,9 +22,6 @@ _PASSED_OVER = ("topwork.", "keras.", "tensorflow.", "contextlib", "concurrent."
 class InputError(ValueError):
     """What is wrong with what the user gave, told without the verb: `public` puts that in front."""
 
-    def __str__(self) -> str:
-        return super().__str__() if verb() else f"fit: {super().__str__()}"
-
 
 def public(function: Callable[P, Result]) -> Callable[P, Result]:
     """Make of `function` one that users call: errors and warnings inside of it begin with its name.

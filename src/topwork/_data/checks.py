@@ -21,10 +21,12 @@ from topwork._networks.pixel_range import expected_range
 class Guard:
     """Looks at each batch of a data set, before anything is trained on it."""
 
-    def __init__(self, model: keras.Model, data_name: str, *, labelled: bool = True) -> None:
+    def __init__(
+        self, model: keras.Model, data_name: str, *, labelled: bool = True, warns: bool = True
+    ) -> None:
         self._data_name = data_name
         self._input_names = [tensor.name for tensor in model.inputs]
-        self._range = expected_range(model)
+        self._range = expected_range(model) if warns else None
         self._labels = _LabelCheck(model) if labelled else None
         self._n_seen = 0
 

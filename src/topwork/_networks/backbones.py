@@ -81,8 +81,8 @@ def load_backbone(
     application = APPLICATIONS[key]
     if cut_layer is not None and not isinstance(cut_layer, str):
         raise ValueError(
-            f"load_backbone: cut_layer is a layer name. Received: {cut_layer!r}. cut_points({key!r}) lists "
-            "those at which the network can be cut cleanly."
+            f"load_backbone: cut_layer is a layer name. Received: {cut_layer!r}. cut_points({key!r}) "
+            "lists those at which the network can be cut cleanly."
         )
     _check_options(application, options)
     shape = _checked_shape(input_shape, application)

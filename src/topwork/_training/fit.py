@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from topwork._data.augmenting import (
@@ -19,10 +19,13 @@ from topwork._data.augmenting import (
     warn_of_one_view,
 )
 from topwork._data.checks import Guard
+from topwork._data.classes import class_numbers
+from topwork._data.labels import label_kind
 from topwork._data.origin import has_units, learn_names, targets_of
 from topwork._data.randomness import randomness_in
-from topwork._data.reading import Source, as_arrays, first_inputs, open_source
-from topwork._errors import warn
+from topwork._data.reading import Source, first_inputs, open_source
+from topwork._data.weighting import balanced, class_weights, complete
+from topwork._errors import InputError, public, warn
 from topwork._features.computation import Computation, open_cache
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.split import NotSplittable, Split, split
@@ -35,6 +38,7 @@ from topwork._training.schedule import Schedule, check_fraction, last_part
 from topwork._training.step import build_metrics, is_distributed, takes_features
 
 
+@public
 def fit(
     model: keras.Model,
     x: Any,
@@ -130,22 +134,25 @@ def fit(
     )
     data = _Data.of(x, y, sample_weight, validation_data, validation_split)
     schedule.check(has_validation=data.validation_data is not None)
-    train, validation = data.open(model)
+    train, validation = data.open(model, schedule)
+    schedule = _weighted(model, train, schedule)
+    _check_before(model, train, validation)
     learn_names(model, x)
     if has_units(model):
         set_units(model, targets_of(x, y))
     halves = None if cache is False else _split(model, data, train, verbose)
     if halves is None:
-        _check_before(model, train, validation, augment)
-        return _fit_plainly(model, data, augment, schedule)
+        if augment is not None:
+            on_arrays(augment)(next(train.batches()).inputs)
+        return _fit_plainly(model, train, validation, augment, schedule)
     warn_of_one_view(augment, views)
     computation = Computation(model, FrozenPart(halves.prefix), place, verbose)
     tables = [computation.table(train, "training data", augment, views)]
     if validation is not None:
         tables.append(computation.table(validation, "validation data"))
     computation.say(tables)
-    in_memory = [source.is_in_memory for source in (train, validation) if source is not None]
-    return _fit_on_features(model, halves.tail, tables, in_memory, schedule)
+    sources = [source for source in (train, validation) if source is not None]
+    return _fit_on_features(model, halves.tail, tables, sources, schedule)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,19 +178,51 @@ class _Data:
         given = self.validation_data
         return tuple(given) if isinstance(given, (tuple, list)) else (given,)
 
-    def open(self, model: keras.Model) -> tuple[Source, Source | None]:
-        train = open_source(model, self.x, self.y, self.sample_weight)
+    def open(self, model: keras.Model, schedule: Schedule) -> tuple[Source, Source | None]:
+        steps = schedule.steps_per_epoch
+        train = open_source(model, self.x, self.y, self.sample_weight, steps=steps)
         if self.validation_data is None:
             return train, None
-        if len(self.validation) > 3:
+        if not 0 < len(self.validation) <= 3:
             raise ValueError(
                 "fit: validation_data is (images, labels[, weights]) or a data set. Received: "
                 f"{len(self.validation)} values."
             )
         try:
-            return train, open_source(model, *self.validation)
-        except ValueError as error:
-            raise ValueError(f"{error} This is about validation_data.") from error
+            validation = open_source(model, *self.validation, steps=schedule.validation_steps)
+        except InputError as error:
+            raise InputError(f"{error} This is about validation_data.") from error
+        _check_same_classes(train, validation)
+        return train, validation
+
+
+def _check_same_classes(train: Source, validation: Source) -> None:
+    a, b = train.class_names, validation.class_names
+    if a is not None and b is not None and a != b:
+        raise InputError(
+            f"the classes of the training data are {', '.join(a)}, and those of the validation data "
+            f"{', '.join(b)}: the same number would stand for two classes. Read both with class_names="
+            f"{list(a)}."
+        )
+
+
+def _weighted(model: keras.Model, train: Source, schedule: Schedule) -> Schedule:
+    """The schedule with the weights of classes by their numbers, all that can be known being checked."""
+    if schedule.class_weight is None:
+        return schedule
+    if train.is_in_memory and train.given[2] is not None:
+        raise InputError(
+            "class_weight and sample_weight cannot be given together for arrays. Multiply them: "
+            "sample_weight * class_weights[labels]."
+        )
+    kind = label_kind(model)
+    weights = class_weights(schedule.class_weight, kind, train.class_names)
+    if weights == "balanced" and kind is not None:
+        batches = (
+            class_numbers(batch.y, "the training data", kind.n_classes) for batch in train.batches()
+        )
+        weights = balanced(np.concatenate(list(batches)), kind.n_classes)
+    return dataclasses.replace(schedule, class_weight=weights)
 
 
 def _check_model(model: keras.Model) -> None:
@@ -210,6 +249,9 @@ def _check_model(model: keras.Model) -> None:
 
 def _split(model: keras.Model, data: _Data, source: Source, verbose: str | int) -> Split | None:
     """The model in two if something can be computed once for this data; else say why not."""
+    if source.only_plainly is not None:
+        warn(f"nothing of {model.name!r} is computed once, because {source.only_plainly}.")
+        return None
     for name, x in (("data set", data.x), ("validation data", data.validation[0])):
         randomness = randomness_in(x)
         if randomness is not None:
@@ -234,59 +276,57 @@ def _say_not_split(model: keras.Model, reason: NotSplittable, verbose: str | int
         print(f"topwork: {text}", flush=True)
 
 
-def _check_before(model: keras.Model, train: Source, validation: Source | None, augment: Any) -> None:
-    """What is checked on the way where features are computed: all of arrays, of others one batch."""
+def _check_before(model: keras.Model, train: Source, validation: Source | None) -> None:
+    """What can be checked before anything is computed: all of arrays, of data sets a batch."""
     for source, name in ((train, "training data"), (validation, "validation data")):
-        if source is None:
-            continue
-        guard = Guard(model, f"the {name}")
-        n_batches = None if source.is_in_memory else 1
-        for batch in itertools.islice(source.batches(), n_batches):
-            guard.check(batch.inputs, batch.y)
-        guard.check_not_empty()
-    if augment is not None:
-        on_arrays(augment)(next(train.batches()).inputs)
+        if source is not None:
+            most = None if source.is_in_memory else 1
+            Guard(model, f"the {name}", warns=False).look_through(source, most)
 
 
 def _fit_plainly(
-    model: keras.Model, data: _Data, augment: Any, schedule: Schedule
+    model: keras.Model, train: Source, validation: Source | None, augment: Any, schedule: Schedule
 ) -> keras.callbacks.History:
-    x, y, sample_weight = data.x, as_arrays(data.y), as_arrays(data.sample_weight)
-    validation = data.validation_data
-    if isinstance(validation, (tuple, list)):
-        validation = tuple(map(as_arrays, validation))
+    for source, name in ((train, "training data"), (validation, "validation data")):
+        if source is not None:
+            Guard(model, f"the {name}").look_through(source, 1)  # warns, where nothing else reads it
+    x, y, sample_weight = train.given
     if augment is not None:
         x = augmented_anew(augment, model, x, y, sample_weight, schedule.batch_size, schedule.shuffle)
         y = sample_weight = None
     elif isinstance(x, tf.data.Dataset) and schedule.batch_size is not None:
         x = x.unbatch().batch(schedule.batch_size)
     arguments = schedule.for_keras()
+    arguments["class_weight"] = complete(schedule.class_weight, y)
     if not isinstance(x, tf.data.Dataset):
         arguments.update(batch_size=schedule.batch_size, shuffle=schedule.shuffle)
-    return model.fit(x, y, sample_weight=sample_weight, validation_data=validation, **arguments)
+    held_out = None if validation is None else _for_validation(validation)
+    return model.fit(x, y, sample_weight=sample_weight, validation_data=held_out, **arguments)
+
+
+def _for_validation(source: Source) -> Any:
+    x, y, sample_weight = source.given
+    if y is None:
+        return x
+    return (x, y) if sample_weight is None else (x, y, sample_weight)
 
 
 def _fit_on_features(
-    model: keras.Model, tail: keras.Model, tables: list[Table], in_memory: list[bool], schedule: Schedule
+    model: keras.Model, tail: keras.Model, tables: list[Table], sources: list[Source], schedule: Schedule
 ) -> keras.callbacks.History:
-    sizes = schedule.batch_sizes(list(map(len, tables)), in_memory)
+    sizes = schedule.batch_sizes(list(map(len, tables)), [source.is_in_memory for source in sources])
     train, *validation = (
         table.dataset(size, shuffle=schedule.shuffle if table is tables[0] else False)
         for table, size in zip(tables, sizes, strict=False)
     )
+    if sources[0].is_endless:
+        train = train.repeat()
+    if validation and sources[1].is_endless:
+        validation = [validation[0].repeat()]
     arguments = schedule.for_keras()
-    arguments["class_weight"] = _complete(schedule.class_weight, tables[0].y)
+    arguments["class_weight"] = complete(schedule.class_weight, tables[0].y)
     build_optimizer(model)
     if is_distributed(model):
         build_metrics(model, tail, next(iter(train)))
     with takes_features(model, tail):
         return model.fit(train, validation_data=next(iter(validation), None), **arguments)
-
-
-def _complete(class_weight: dict[int, float] | None, y: Any) -> dict[int, float] | None:
-    """Weights for all classes: Keras takes those left out as 1 for arrays, but not for data sets."""
-    if not class_weight or not hasattr(y, "shape"):
-        return class_weight
-    is_one_hot = y.ndim > 1 and y.shape[-1] > 1
-    last = y.shape[-1] - 1 if is_one_hot else round(float(y.max()))
-    return {c: class_weight.get(c, 1.0) for c in range(max(last, *class_weight) + 1)}

@@ -11,12 +11,14 @@ import keras
 from topwork._data.augmenting import PASS_AUGMENT, check_augment
 from topwork._data.randomness import randomness_in
 from topwork._data.reading import first_inputs, open_source
+from topwork._errors import public
 from topwork._features.computation import Computation, open_cache
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.split import NotSplittable, split
 from topwork._networks.graph import require_functional
 
 
+@public
 def precompute(
     model: keras.Model,
     x: Any,
