@@ -50,16 +50,15 @@ def verb() -> str:
     return _verb.get()
 
 
-def warn(message: str, outside: str = "fit") -> None:
+def warn(message: str) -> None:
     """Issue a UserWarning that points at the user's line, however deep inside topwork it arises.
 
-    A message that arises in a function marked as `public` begins with the name of that function, and
-    with `outside` where none is running.
+    A message that arises in a function marked as `public` begins with the name of that function.
     """
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and _is_inside(frame.f_globals.get("__name__", "")):
         frame, level = frame.f_back, level + 1
-    name = verb() or outside
+    name = verb()
     is_said = not name or message.startswith(f"{name}: ")
     warnings.warn(message if is_said else f"{name}: {message}", stacklevel=level)
 

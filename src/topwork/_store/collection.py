@@ -82,7 +82,7 @@ class Collection:
                 raise
             # The disk that made the first error will make this one: once is enough to say.
             if not isinstance(error, OSError):
-                warn(f"The last features could not be kept: {failure}", outside="")
+                warn(f"The last features could not be kept: {failure}")
 
     def __len__(self) -> int:
         """How many rows complete shards have, duplicates included."""
@@ -203,7 +203,7 @@ class Collection:
             opened = list(pool.map(self._try_to_open, paths))
         for outcome in opened:
             if isinstance(outcome, str):
-                warn(outcome, outside="")
+                warn(outcome)
         return [outcome for outcome in opened if isinstance(outcome, tuple)]
 
     def _try_to_open(self, path: Path) -> tuple[Shard, Bytes] | str | None:

@@ -147,7 +147,6 @@ def _write_again(path: Path, description: Description) -> None:
         warn(
             f"The description {path} is damaged: it does not say what was written into it. It is "
             "written anew where that is possible; no rows are lost.",
-            outside="",
         )
     with contextlib.suppress(OSError):
         _describe(path.parent, description)

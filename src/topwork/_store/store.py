@@ -129,7 +129,6 @@ class Store:
             except OSError as error:
                 warn(
                     f"The store passes over the folder {folder}: it cannot be read, {reason(error)}.",
-                    outside="",
                 )
                 continue
             if found is not None:
@@ -252,7 +251,6 @@ def _refuse_foreign(path: Path, repair: bool) -> None:
             f"The version file {path / _VERSION_FILE} was lost, and {len(own)} collections of features "
             f"are there. It is written anew for version {FORMAT_VERSION}; each shard is verified as "
             "always.",
-            outside="",
         )
         return
     remedy = "Pass an empty or a new folder."
@@ -292,7 +290,6 @@ def _check_version(path: Path) -> None:
         warn(
             f"The version file {path} is damaged: its content does not match its checksum. It is "
             f"written anew for version {FORMAT_VERSION}; each shard is verified as always.",
-            outside="",
         )
         with contextlib.suppress(OSError):
             write_record(path, _OURS)
