@@ -227,7 +227,7 @@ def test_code_typed_at_a_prompt_is_unknown_code(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-"], input=textwrap.dedent(typed), capture_output=True, text=True, cwd=tmp_path
     )
-    assert "ValueError: fit: cache_dir cannot be used for" in done.stderr.splitlines()[-1]
+    assert "ValueError: precompute: cache_dir cannot be used for" in done.stderr.splitlines()[-1]
 
 
 class Noise(keras.Operation):
