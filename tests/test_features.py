@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import itertools
+import math
 import re
 import tempfile
 import weakref
@@ -24,7 +25,7 @@ from topwork._data.reading import Batch, Source
 from topwork._features import rows as rows_module
 from topwork._features.fingerprint import fingerprint
 from topwork._features.frozen_part import BATCH_SIZE, FrozenPart, in_full_batches
-from topwork._features.rows import RowBuffer, RowLayout, available_memory
+from topwork._features.rows import RowBuffer, RowLayout
 from topwork._features.table import Keeping, Table, compute_table, digests, frontier_of
 
 
@@ -130,13 +131,22 @@ def test_rows_in_a_file_take_no_memory() -> None:
     assert resident_memory() - before < 80 * megabyte
 
 
-def test_memory_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert 2**20 < available_memory() <= rows_module._physical_memory()
-    monkeypatch.setattr(rows_module, "_control_group_left", lambda: [77])
-    assert available_memory() == 77
-    monkeypatch.setattr(rows_module, "_control_group_left", list)
-    monkeypatch.setattr(rows_module, "_linux_available", lambda: None)
-    assert available_memory() == rows_module._physical_memory() // 2
+def test_rows_that_memory_has_no_room_for_go_to_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows_module, "_BLOCK_BYTES", 40)
+    buffer, fill_blocks, n_calls = RowBuffer(10, math.inf), RowBuffer._fill_blocks, 0
+
+    def third_time_full(self: RowBuffer, rows: Any) -> None:
+        nonlocal n_calls
+        n_calls += 1
+        fill_blocks(self, rows)  # what it took before it failed is not counted as there
+        if n_calls == 3:
+            raise MemoryError
+
+    monkeypatch.setattr(RowBuffer, "_fill_blocks", third_time_full)
+    for start in range(0, 40, 10):
+        assert buffer.in_memory == (start < 30)
+        buffer.append(rows_of(10, 10, start))
+    np.testing.assert_array_equal(buffer.read(np.arange(40)), rows_of(40, 10))
 
 
 # The frozen part, and the batches that it runs on

@@ -650,6 +650,19 @@ def test_all_caches_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             np.testing.assert_array_equal(a, b)
 
 
+def test_stored_features_that_memory_has_no_room_for_are_read_from_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    in_memory = trained(cache_dir=tmp_path / "store")
+    monkeypatch.setattr(RowBuffer, "append_in_memory", full)
+    monkeypatch.setattr(RowBuffer, "_spill", full)
+    for a, b in zip(in_memory, trained(cache_dir=tmp_path / "store"), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize(
     ("available", "place"), [(10**9, "in memory."), (400, "in a temporary file and memory.")]
 )

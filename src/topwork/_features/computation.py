@@ -19,7 +19,7 @@ from topwork._data.reading import Source
 from topwork._errors import InputError
 from topwork._features.fingerprint import fingerprint
 from topwork._features.frozen_part import FrozenPart
-from topwork._features.rows import MEMORY_FRACTION, available_memory
+from topwork._features.memory import MEMORY_FRACTION, available_memory
 from topwork._features.table import Keeping, Table, compute_table
 from topwork._features.unknown_code import unknown_code
 from topwork._store.collection import Collection

@@ -20,9 +20,6 @@ from topwork._store.index import Locations
 from topwork._store.open_file import OpenFile
 from topwork._store.shards import Bytes
 
-# Of the memory that is free when features start to be kept. The rest is for the data pipeline, for
-# training, and for whatever else runs.
-MEMORY_FRACTION = 0.5
 _BLOCK_BYTES = 64 * 2**20
 
 
@@ -81,7 +78,7 @@ def layout_of(tensors: Sequence[Any]) -> RowLayout:
 
 
 class RowBuffer:
-    """Rows in the order they come, in memory up to a limit, then in a temporary file.
+    """Rows in the order they come, in memory up to a limit or its end, then in a temporary file.
 
     The file has no name where the system allows that, so that it is gone whatever ends the process.
     """
@@ -110,9 +107,22 @@ class RowBuffer:
         if self._file is None and total > self._memory_limit:
             self._spill()
         if self._file is None:
-            self._fill_blocks(rows)
-        else:
-            self._write(rows)
+            try:
+                self.append_in_memory(rows)
+            except MemoryError:  # less than was thought at the beginning: others take it too
+                self._spill()
+            else:
+                return
+        self._write(rows)
+        self._count += len(rows)
+
+    def append_in_memory(self, rows: Bytes) -> None:
+        """The same without the way out.
+
+        Raises:
+            MemoryError: There is none left. No row was added.
+        """
+        self._fill_blocks(rows)
         self._count += len(rows)
 
     def read(self, locations: Locations) -> Bytes:
@@ -145,10 +155,8 @@ class RowBuffer:
         weakref.finalize(self, _remove, self._file, name)
         if os.name == "posix":  # elsewhere an open file cannot be removed
             Path(name).unlink()
-        left = self._count
-        for block in self._blocks:
-            self._write(block[:left])
-            left -= len(block)
+        for start, block in zip(range(0, self._count, self._rows_a_block), self._blocks, strict=False):
+            self._write(block[: self._count - start])
         self._blocks.clear()
 
     def _write(self, rows: Bytes) -> None:
@@ -165,37 +173,3 @@ class RowBuffer:
 def _remove(file: Any, name: str) -> None:
     file.close()
     Path(name).unlink(missing_ok=True)
-
-
-def available_memory() -> int:
-    """Bytes of memory that this process can still take, by the system's own count."""
-    found = [_linux_available(), *_control_group_left()]
-    known = [value for value in found if value is not None]
-    return min(known) if known else _physical_memory() // 2
-
-
-def _linux_available() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    fields = dict(line.split(":") for line in lines)
-    return int(fields["MemAvailable"].split()[0]) * 1024
-
-
-def _control_group_left() -> list[int]:
-    """What a container's limit leaves, where there is one (version 2 control groups)."""
-    folder = Path("/sys/fs/cgroup")
-    try:
-        limit = (folder / "memory.max").read_text().strip()
-        used = int((folder / "memory.current").read_text())
-    except OSError:
-        return []
-    return [] if limit == "max" else [max(0, int(limit) - used)]
-
-
-def _physical_memory() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 4 * 2**30

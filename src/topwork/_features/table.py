@@ -318,8 +318,11 @@ class _Stored:
             return lambda tags: self._collection.read(locations[tags]), place
         buffer = RowBuffer(self._row_bytes, self._keeping.memory_limit)
         ordered = np.unique(locations)  # neighbours are read faster
-        for part in np.array_split(ordered, 1 + len(ordered) // 512):
-            buffer.append(self._collection.read(part))
+        try:
+            for part in np.array_split(ordered, 1 + len(ordered) // 512):
+                buffer.append_in_memory(self._collection.read(part))
+        except MemoryError:  # they are in the store already
+            return lambda tags: self._collection.read(locations[tags]), place
         places = np.searchsorted(ordered, locations)
         return lambda tags: buffer.read(places[tags]), place
 

@@ -15,7 +15,7 @@ from topwork._data.reading import open_source
 from topwork._errors import public, warn
 from topwork._features.computation import Computation, open_cache
 from topwork._features.frozen_part import FrozenPart
-from topwork._features.rows import MEMORY_FRACTION, available_memory
+from topwork._features.memory import MEMORY_FRACTION, available_memory
 from topwork._features.table import Table
 from topwork._networks.graph import require_functional
 from topwork._networks.heads import set_units
