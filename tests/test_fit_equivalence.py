@@ -236,23 +236,23 @@ def _refuse(*_: object, **__: object) -> None:
         shared_layer,
         batch_normalization_in_the_tail,
         sequential,
-        pytest.param(two_frontiers, marks=pytest.mark.slow),
-        pytest.param(inactive_dropout_in_the_head, marks=pytest.mark.slow),
-        pytest.param(regularized, marks=pytest.mark.slow),
+        pytest.param(two_frontiers, marks=pytest.mark.thorough),
+        pytest.param(inactive_dropout_in_the_head, marks=pytest.mark.thorough),
+        pytest.param(regularized, marks=pytest.mark.thorough),
     ],
 )
 def test_purpose_made_graphs(build: Callable[[], keras.Model]) -> None:
     assert_equivalent(build)
 
 
-@pytest.mark.parametrize("named", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize("named", [pytest.param(False, marks=pytest.mark.thorough), True])
 def test_two_inputs(named: bool) -> None:
     images = [IMAGES, pixels(N_IMAGES, SIZE, SIZE, 3, seed=2)]
     x = {"two": images[1], "one": images[0]} if named else images
     assert_equivalent(two_inputs, x)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_an_input_that_only_the_trained_part_uses() -> None:
     x = {"image": IMAGES, "size": np.random.default_rng(0).normal(size=(N_IMAGES, 2))}
     assert_equivalent(raw_second_input, x)
@@ -286,7 +286,7 @@ def test_inception_v3(unfreeze_from: int | None) -> None:
     assert_equivalent(build, pixels(10, 75, 75, 3), CLASSES[:10])
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_validation_data() -> None:
     assert_equivalent(plain, validation_data=HELD_OUT)
 
@@ -296,20 +296,20 @@ def test_validation_data_with_weights() -> None:
     assert_equivalent(lambda: plain(weighted_metrics=["accuracy"]), validation_data=(*HELD_OUT, weights))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_sample_weight() -> None:
     weights = np.linspace(0, 3, N_IMAGES)
     assert_equivalent(lambda: plain(weighted_metrics=["accuracy"]), sample_weight=weights)
 
 
 @pytest.mark.parametrize(
-    "class_weight", [{1: 5.0}, pytest.param({0: 1.0, 1: 5.0, 2: 0.5}, marks=pytest.mark.slow)]
+    "class_weight", [{1: 5.0}, pytest.param({0: 1.0, 1: 5.0, 2: 0.5}, marks=pytest.mark.thorough)]
 )
 def test_class_weight(class_weight: dict[int, float]) -> None:
     assert_equivalent(plain, class_weight=class_weight)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_class_weight_of_one_hot_labels() -> None:
     assert_equivalent(
         lambda: plain(loss="categorical_crossentropy"),
@@ -318,7 +318,7 @@ def test_class_weight_of_one_hot_labels() -> None:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_class_weight_of_a_sigmoid_unit() -> None:
     def build() -> keras.Model:
         inputs = image_input()
@@ -329,7 +329,7 @@ def test_class_weight_of_a_sigmoid_unit() -> None:
     assert_equivalent(build, y=(CLASSES > 0).astype("float32"), class_weight={1: 3.0})
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_metrics_as_objects() -> None:
     def build() -> keras.Model:
         metrics = ["acc", keras.metrics.F1Score(), keras.metrics.CategoricalCrossentropy(name="own")]
@@ -338,7 +338,7 @@ def test_metrics_as_objects() -> None:
     assert_equivalent(build, y=keras.utils.to_categorical(CLASSES, 3))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_uneven_batches_of_a_dataset() -> None:
     dataset = tf.data.Dataset.from_tensor_slices((IMAGES, CLASSES))
     uneven = dataset.take(10).batch(4).concatenate(dataset.skip(10).batch(7))
@@ -361,7 +361,7 @@ class Batches(keras.utils.PyDataset):
         return IMAGES[part], CLASSES[part]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_py_dataset() -> None:
     assert_equivalent(plain, Batches(workers=2), None, class_weight={0: 2.0})
 
@@ -380,7 +380,7 @@ COMPILED_WITH = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("arguments", COMPILED_WITH.values(), ids=COMPILED_WITH)
 def test_what_the_model_is_compiled_with(arguments: dict[str, Any]) -> None:
     def build() -> keras.Model:
@@ -390,7 +390,7 @@ def test_what_the_model_is_compiled_with(arguments: dict[str, Any]) -> None:
     assert_equivalent(build, validation_data=HELD_OUT)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_averaged_weights_go_to_their_own_variables() -> None:
     def build() -> keras.Model:
         model = two_frontiers()
@@ -414,7 +414,7 @@ def test_a_second_call_continues_where_the_first_ended() -> None:
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_keras_fit_continues_what_ours_began() -> None:
     by_keras, by_us = twins(plain)
     by_keras.fit(IMAGES, CLASSES, epochs=2, shuffle=False, verbose=0)
@@ -427,7 +427,7 @@ def test_keras_fit_continues_what_ours_began() -> None:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_active_dropout_in_the_head_trains() -> None:
     inputs = image_input()
     x = layers.Dropout(0.5)(layers.Flatten()(trunk(inputs)))
