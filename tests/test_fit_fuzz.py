@@ -1,6 +1,6 @@
 """Graphs drawn at random, trained by `model.fit` and by `tw.fit`: the same numbers.
 
-`TOPWORK_FUZZ=500` says how many are drawn in the slow test.
+`TOPWORK_FUZZ` says how many are drawn in the slow test; 500 if it does not.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import topwork as tw
 from topwork._features.split import NotSplittable, split
 
 N_IMAGES, SIZE = 12, 6
-N_SLOW = int(os.environ.get("TOPWORK_FUZZ", "100"))
+N_SLOW = int(os.environ.get("TOPWORK_FUZZ", "500"))
 
 
 MAP_STEPS = ["conv", "conv", "norm", "group", "shared", "nested", "sequential", "plain", "add"]
