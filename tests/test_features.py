@@ -96,7 +96,10 @@ def test_a_full_temporary_folder_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(OSError, match=re.escape(tempfile.gettempdir())) as caught:
         buffer.append(rows_of(3, 10))
     assert caught.value.errno == errno.ENOSPC
-    assert "30 bytes" in str(caught.value)
+    text = str(caught.value)
+    assert "fit: the temporary file of features has no more room: 30 bytes are needed in" in text
+    assert "what was computed is lost" in text
+    assert "is kept" not in text
     np.testing.assert_array_equal(buffer.read(np.arange(2)), rows_of(2, 10))
 
 

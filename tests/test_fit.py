@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import functools
 import gc
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import warnings
 from collections.abc import Callable
@@ -24,7 +27,8 @@ import tensorflow as tf
 from keras import layers
 
 import topwork as tw
-from topwork._features import computation
+from topwork._features import computation, temporary
+from topwork._features.frozen_part import FrozenPart
 from topwork._features.rows import RowBuffer
 from topwork._features.split import split
 
@@ -648,6 +652,37 @@ def test_all_caches_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for weights in results[1:]:
         for a, b in zip(results[0], weights, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def small_temporary_disk(free: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tempfile.gettempdir())._replace(free=free)
+    monkeypatch.setattr(temporary.shutil, "disk_usage", lambda _: usage)
+
+
+def test_a_small_temporary_disk_is_known_before_anything_is_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # 20 rows of 16 bytes.
+    small_temporary_disk(100, monkeypatch)
+    monkeypatch.setattr(temporary, "available_memory", lambda: 200)
+    monkeypatch.setattr(FrozenPart, "rows", lambda *_: pytest.fail("something was computed"))
+    data = tf.data.Dataset.from_tensor_slices((IMAGES, CLASSES)).batch(1)
+    with pytest.raises(OSError, match="fit: no room for the features") as caught:
+        tw.fit(make_model(), data, cache="disk", verbose=0)
+    assert caught.value.errno == errno.ENOSPC
+    text = str(caught.value)
+    assert "take 320 bytes: 100 are free in the temporary folder" in text
+    assert "100 of memory may be used. Nothing was computed yet" in text
+
+
+def test_what_a_small_temporary_disk_does_not_hold_is_kept_in_memory(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_temporary_disk(100, monkeypatch)
+    data = tf.data.Dataset.from_tensor_slices((IMAGES, CLASSES)).batch(1)
+    with pytest.warns(UserWarning, match="fit: the features take 320 bytes, and 100 are free in"):
+        tw.fit(make_model(), data, cache="disk", verbose=1)
+    assert "in memory." in capsys.readouterr().out
 
 
 def test_stored_features_that_memory_has_no_room_for_are_read_from_the_store(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import math
 import os
 import tempfile
@@ -15,7 +14,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from topwork._store.files import disk_full
+from topwork._features.temporary import no_more_room
+from topwork._store.files import is_full
 from topwork._store.index import Locations
 from topwork._store.open_file import OpenFile
 from topwork._store.shards import Bytes
@@ -165,9 +165,9 @@ class RowBuffer:
             while view.nbytes:
                 view = view[self._file.write(view) :]
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            if not is_full(error):
                 raise
-            raise disk_full(Path(tempfile.gettempdir()), view.nbytes) from error
+            raise no_more_room(view.nbytes) from error
 
 
 def _remove(file: Any, name: str) -> None:

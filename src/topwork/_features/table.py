@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import math
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,6 +17,7 @@ import tensorflow as tf
 from topwork._data.reading import Batch, Source
 from topwork._features.frozen_part import FrozenPart, in_full_batches
 from topwork._features.rows import RowBuffer, RowLayout
+from topwork._features.temporary import fits_on_disk
 from topwork._store.collection import Collection
 from topwork._store.index import Locations
 from topwork._store.shards import KEY_BYTES, Bytes
@@ -247,8 +249,10 @@ class _Kept:
         for i, (inputs, tags) in enumerate(images):
             if i == 0:
                 at_least = _rows_at_least(self._n_batches, len(inputs[0]), self._views)
-                if at_least * self._row_bytes > self._memory_limit:
-                    self._buffer = RowBuffer(self._row_bytes, 0)
+                needed = at_least * self._row_bytes
+                if needed > self._memory_limit:
+                    limit = 0 if fits_on_disk(needed) else math.inf
+                    self._buffer = RowBuffer(self._row_bytes, limit)
             yield inputs, tags
 
     def add(self, rows: Bytes, tags: Any) -> None:

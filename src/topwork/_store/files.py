@@ -80,6 +80,11 @@ def sync_directory(directory: Path) -> None:
             os.close(descriptor)
 
 
+def is_full(error: OSError) -> bool:
+    """Whether the disk or a quota has no more room."""
+    return error.errno in _FULL
+
+
 def disk_full(directory: Path, needed: int) -> OSError:
     """The error for `needed` bytes that do not fit into `directory`, with what is short there."""
     return OSError(
