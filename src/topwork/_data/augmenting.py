@@ -56,7 +56,7 @@ def warn_of_one_view(augment: Any, views: int) -> None:
     """Warn that one augmented copy stands for each image in all epochs."""
     if augment is not None and views == 1:
         warn(
-            "fit: with views=1 each image is augmented once, and every epoch gets that one copy. Pass "
+            "with views=1 each image is augmented once, and every epoch gets that one copy. Pass "
             "views=10, say, for ten copies of which each epoch draws one, or cache=False to augment "
             "anew in every epoch.",
         )
@@ -69,8 +69,8 @@ def on_arrays(augment: Augment) -> Callable[[list[Any]], list[Any]]:
         arrays = [np.asarray(array) for array in keras.tree.flatten(_call(augment, inputs))]
         shapes, expected = [array.shape for array in arrays], [array.shape for array in inputs]
         if shapes != expected:
-            raise ValueError(
-                f"fit: augment must keep the shape of the images. It made {shapes} of {expected}."
+            raise InputError(
+                f"augment must keep the shape of the images. It made {shapes} of {expected}."
             )
         for array in arrays:
             if array.dtype.kind == "f" and not np.isfinite(array.sum(dtype=np.float64)):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from topwork._data.data_sets import open_data_set
 from topwork._data.inputs import as_arrays as as_arrays
@@ -17,6 +18,7 @@ from topwork._data.source import Batch as Batch
 from topwork._data.source import Source as Source
 from topwork._data.source import check_lengths, unpacked
 from topwork._errors import InputError
+from topwork._networks.graph import has_graph
 
 # Arrays are read in batches of this size; Keras' own default.
 DEFAULT_BATCH_SIZE = 32
@@ -54,6 +56,20 @@ def open_source(
             "function that makes it: the data is read more than once."
         )
     return _from_arrays(model, *unpacked(model, x, y, sample_weight))
+
+
+def build_sequential(model: Any, x: Any) -> None:
+    """Build a Sequential model without a `keras.Input` for the images in `x`, as Keras' fit does."""
+    if not isinstance(model, keras.Sequential) or has_graph(model) or not model.layers:
+        return
+    if isinstance(x, tf.data.Dataset):
+        x = keras.utils.unpack_x_y_sample_weight(x.element_spec)[0]
+    elif isinstance(x, keras.utils.PyDataset):
+        x = keras.utils.unpack_x_y_sample_weight(x[0])[0]
+    images = next(iter(keras.tree.flatten(x)), None)
+    shape = getattr(images, "shape", None)
+    if shape is not None and len(shape) > 1:
+        model.build((None, *shape[1:]))
 
 
 def first_inputs(source: Source) -> list[Any] | None:
@@ -99,4 +115,5 @@ def _from_arrays(model: keras.Model, x: Any, y: Any, sample_weight: Any) -> Sour
             yield Batch(as_received(model, part.pop("inputs")), **part)
 
     n_batches = -(-n_images // DEFAULT_BATCH_SIZE)
-    return Source(batches, n_batches, is_in_memory=True, given=given)
+    left_out = "an optional input is left out" if any(each is None for each in inputs) else None
+    return Source(batches, n_batches, is_in_memory=True, given=given, only_plainly=left_out)

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from topwork._errors import InputError
 from topwork._features.rows import layout_of
 from topwork._store.shards import Bytes
 
@@ -62,8 +63,8 @@ class FrozenPart:
 def _check_known_shapes(prefix: keras.Model) -> None:
     for tensor in prefix.outputs:
         if None in tensor.shape[1:]:
-            raise ValueError(
-                f"fit: the frozen features have shape {tuple(tensor.shape)}, and only the batch may be "
+            raise InputError(
+                f"the frozen features have shape {tuple(tensor.shape)}, and only the batch may be "
                 "unknown. Build the model for one image size: load_backbone(..., input_shape=...)."
             )
 

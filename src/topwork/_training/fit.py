@@ -23,9 +23,9 @@ from topwork._data.classes import class_numbers
 from topwork._data.labels import label_kind
 from topwork._data.origin import has_units, learn_names, targets_of
 from topwork._data.randomness import randomness_in
-from topwork._data.reading import Source, first_inputs, open_source
+from topwork._data.reading import Source, build_sequential, first_inputs, open_source
 from topwork._data.weighting import balanced, class_weights, complete
-from topwork._errors import InputError, public, warn
+from topwork._errors import InputError, public, verb, warn
 from topwork._features.computation import Computation, open_cache
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.split import NotSplittable, Split, split
@@ -116,6 +116,7 @@ def fit(
         >>> len(history.history["loss"])
         3
     """
+    build_sequential(model, x)
     _check_model(model)
     check_augment(augment, views)
     place = open_cache(cache, cache_dir)
@@ -184,8 +185,8 @@ class _Data:
         if self.validation_data is None:
             return train, None
         if not 0 < len(self.validation) <= 3:
-            raise ValueError(
-                "fit: validation_data is (images, labels[, weights]) or a data set. Received: "
+            raise InputError(
+                "validation_data is (images, labels[, weights]) or a data set. Received: "
                 f"{len(self.validation)} values."
             )
         try:
@@ -228,19 +229,19 @@ def _weighted(model: keras.Model, train: Source, schedule: Schedule) -> Schedule
 def _check_model(model: keras.Model) -> None:
     require_functional(model, "fit")
     if not model.compiled:
-        raise ValueError(
-            f"fit: {model.name!r} was not compiled. Call model.compile(optimizer=..., loss=...), or make "
+        raise InputError(
+            f"{model.name!r} was not compiled. Call model.compile(optimizer=..., loss=...), or make "
             "the head with add_head, which does."
         )
     if not model.trainable_variables:
-        raise ValueError(
-            f"fit: nothing in {model.name!r} is trainable. Add a head, add_head(n_classes=...)(model), "
+        raise InputError(
+            f"nothing in {model.name!r} is trainable. Add a head, add_head(n_classes=...)(model), "
             "or unfreeze a part, fine_tune(model, unfreeze_from=...)."
         )
     changed = changed_since_compile(model)
     if changed:
-        raise ValueError(
-            f"fit: `trainable` of {len(changed)} layers was changed after {model.name!r} was compiled, "
+        raise InputError(
+            f"`trainable` of {len(changed)} layers was changed after {model.name!r} was compiled, "
             f"of {changed[0]!r} first, and Keras goes on as it was compiled. Change it with "
             "topwork.freeze(model, until=...) or topwork.fine_tune(model, ...), which compile the model "
             "again, or call model.compile(...)."
@@ -256,7 +257,7 @@ def _split(model: keras.Model, data: _Data, source: Source, verbose: str | int) 
         randomness = randomness_in(x)
         if randomness is not None:
             warn(
-                f"fit: the {name} is augmented at random: it has {randomness}. Computing it once would "
+                f"the {name} is augmented at random: it has {randomness}. Computing it once would "
                 f"show the same copy in every epoch, so that nothing is computed once. {PASS_AUGMENT}"
             )
             return None
@@ -269,11 +270,11 @@ def _split(model: keras.Model, data: _Data, source: Source, verbose: str | int) 
 
 
 def _say_not_split(model: keras.Model, reason: NotSplittable, verbose: str | int) -> None:
-    text = f"fit: nothing of {model.name!r} is computed once, because {reason}."
+    text = f"nothing of {model.name!r} is computed once, because {reason}."
     if any(layer.weights and not layer.trainable for layer in model.layers):
         warn(f"{text} Frozen layers run in every epoch.")
     elif verbose != 0:
-        print(f"topwork: {text}", flush=True)
+        print(f"topwork: {verb()}: {text}", flush=True)
 
 
 def _check_before(model: keras.Model, train: Source, validation: Source | None) -> None:

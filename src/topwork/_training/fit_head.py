@@ -11,7 +11,7 @@ import keras
 
 from topwork._data.origin import has_units, learn_names, targets_of
 from topwork._data.randomness import randomness_in
-from topwork._data.reading import open_source
+from topwork._data.reading import build_sequential, open_source
 from topwork._errors import public, warn
 from topwork._features.computation import Computation, open_cache
 from topwork._features.frozen_part import FrozenPart
@@ -84,6 +84,7 @@ def fit_head(
         >>> sorted(history.history)
         ['accuracy', 'loss']
     """
+    build_sequential(model, x)
     require_functional(model, "fit_head")
     _check_compiled(model)
     head = linear_head(model)

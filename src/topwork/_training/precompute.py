@@ -10,7 +10,7 @@ import keras
 
 from topwork._data.augmenting import PASS_AUGMENT, check_augment
 from topwork._data.randomness import randomness_in
-from topwork._data.reading import first_inputs, open_source
+from topwork._data.reading import build_sequential, first_inputs, open_source
 from topwork._errors import public
 from topwork._features.computation import Computation, open_cache
 from topwork._features.frozen_part import FrozenPart
@@ -59,6 +59,7 @@ def precompute(
         ...     [tw.precompute(model, images, cache_dir=folder, verbose=0) for _ in range(2)]
         [8, 0]
     """
+    build_sequential(model, x)
     require_functional(model, "precompute")
     if cache_dir is None:
         raise ValueError(

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from topwork._data.reading import DEFAULT_BATCH_SIZE, as_arrays
+from topwork._errors import InputError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,33 +33,50 @@ class Schedule:
     def check(self, *, has_validation: bool) -> None:
         """Raise for what cannot be right, or would have no effect."""
         if _whole(self.initial_epoch, 0) is None or _whole(self.epochs, self.initial_epoch + 1) is None:
-            raise ValueError(
-                "fit: epochs is the number of the last epoch, a whole number greater than initial_epoch. "
+            raise InputError(
+                "epochs is the number of the last epoch, a whole number greater than initial_epoch. "
                 f"Received: epochs={self.epochs!r}, initial_epoch={self.initial_epoch!r}."
             )
         for name in ("batch_size", "steps_per_epoch", "validation_steps", "validation_batch_size"):
             value = getattr(self, name)
             if value is not None and _whole(value, 1) is None:
-                raise ValueError(
-                    f"fit: {name} must be a whole number of at least 1, or None. Received: {value!r}."
+                raise InputError(
+                    f"{name} must be a whole number of at least 1, or None. Received: {value!r}."
                 )
         if self.shuffle not in (True, False, "batch"):
-            raise ValueError(f"fit: shuffle must be True, False or 'batch'. Received: {self.shuffle!r}.")
+            raise InputError(f"shuffle must be True, False or 'batch'. Received: {self.shuffle!r}.")
+        self._check_callbacks()
         self._check_validation(has_validation)
+
+    def _check_callbacks(self) -> None:
+        if self.callbacks is None or isinstance(self.callbacks, keras.callbacks.CallbackList):
+            return
+        for each in keras.tree.flatten(self.callbacks):
+            if not isinstance(each, keras.callbacks.Callback):
+                is_class = isinstance(each, type) and issubclass(each, keras.callbacks.Callback)
+                advice = (
+                    f"Make one of the class: {each.__name__}(...)."
+                    if is_class
+                    else ("keras.callbacks.EarlyStopping(patience=3), for example.")
+                )
+                raise InputError(
+                    f"callbacks are objects of keras.callbacks.Callback, or a list of them. Received: "
+                    f"{each!r}. {advice}"
+                )
 
     def _check_validation(self, has_validation: bool) -> None:
         freq = self.validation_freq
         listed = isinstance(freq, (list, tuple, range, set)) and len(freq) > 0
         if not (listed and all(_whole(epoch, 1) for epoch in freq)) and _whole(freq, 1) is None:
-            raise ValueError(
-                "fit: validation_freq must be a whole number of at least 1, or a list of epochs, counted "
+            raise InputError(
+                "validation_freq must be a whole number of at least 1, or a list of epochs, counted "
                 f"from 1. Received: {freq!r}."
             )
         given = {"validation_steps": None, "validation_batch_size": None, "validation_freq": 1}
         idle = [name for name, default in given.items() if getattr(self, name) != default]
         if idle and not has_validation:
-            raise ValueError(
-                f"fit: {idle[0]}={getattr(self, idle[0])!r} says how to validate, and there is nothing "
+            raise InputError(
+                f"{idle[0]}={getattr(self, idle[0])!r} says how to validate, and there is nothing "
                 "to validate on. Pass validation_data or validation_split, or leave it out."
             )
 
@@ -101,8 +119,8 @@ def check_fraction(validation_split: Any) -> None:
     """Raise unless `validation_split` is a part of the data."""
     is_number = isinstance(validation_split, (int, float, np.number))
     if isinstance(validation_split, bool) or not is_number or not 0 <= validation_split < 1:
-        raise ValueError(
-            "fit: validation_split is the part of the images that is kept for validation, from 0 to "
+        raise InputError(
+            "validation_split is the part of the images that is kept for validation, from 0 to "
             f"under 1. Received: {validation_split!r}."
         )
 
@@ -115,15 +133,15 @@ def last_part(fraction: float, x: Any, y: Any, sample_weight: Any) -> tuple[Any,
     arrays = [as_arrays(part) for part in (x, y, sample_weight)]
     flat = [array for array in keras.tree.flatten(arrays) if array is not None]
     if not all(np.ndim(array) > 0 and array.dtype != object for array in flat):
-        raise ValueError(
-            f"fit: validation_split takes arrays apart, and x is {type(x).__name__}. Make two data sets, "
+        raise InputError(
+            f"validation_split takes arrays apart, and x is {type(x).__name__}. Make two data sets, "
             "dataset.take(n) and dataset.skip(n), and pass the second as validation_data."
         )
     n_images = len(flat[0])
     at = math.floor(n_images * (1.0 - fraction))
     if at in (0, n_images):
-        raise ValueError(
-            f"fit: validation_split={fraction} of {n_images} images leaves {at} to train on and "
+        raise InputError(
+            f"validation_split={fraction} of {n_images} images leaves {at} to train on and "
             f"{n_images - at} to validate on. Pass more images, or another part."
         )
     first, last = (
