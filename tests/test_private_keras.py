@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import topwork
@@ -117,3 +119,52 @@ def test_what_a_data_set_repeats_forever() -> None:
 def test_which_operations_have_a_state() -> None:
     stateful = [private.is_stateful(name) for name in ("RandomUniform", "Timestamp", "AddV2", "NoSuchOp")]
     assert stateful == [True, True, False, False]
+
+
+class _Stop(Exception):
+    """Raised in the place of a download."""
+
+
+SMALLEST = {
+    "ConvNeXtTiny": "convnext",
+    "DenseNet121": "densenet",
+    "EfficientNetB0": "efficientnet",
+    "EfficientNetV2B0": "efficientnet_v2",
+    "EfficientNetV2S": "efficientnet_v2",
+    "InceptionV3": "inception_v3",
+    "InceptionResNetV2": "inception_resnet_v2",
+    "MobileNetV3Small": "mobilenet_v3",
+    "NASNetMobile": "nasnet",
+    "ResNet50": "resnet",
+    "ResNet50V2": "resnet",
+    "VGG16": "vgg16",
+    "VGG19": "vgg19",
+    "Xception": "xception",
+}
+
+
+@pytest.mark.thorough
+@pytest.mark.filterwarnings("ignore:`input_shape` is undefined or non-square:UserWarning")
+@pytest.mark.parametrize("constructor", SMALLEST)
+def test_hashes_of_weights_are_those_that_keras_downloads_by(
+    constructor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module(f"keras.src.applications.{SMALLEST[constructor]}")
+
+    def instead(name: str, *_: object, file_hash: str, **__: object) -> None:
+        asked.append((name, file_hash))
+        raise _Stop
+
+    monkeypatch.setattr(module.file_utils, "get_file", instead)
+    asked: list[tuple[str, str]] = []
+    with pytest.raises(_Stop):
+        getattr(keras.applications, constructor)(weights="imagenet", include_top=False, pooling=None)
+    ((name, file_hash),) = asked
+    assert private.published_weights()[name.lower()] == file_hash
+
+
+def test_hashes_of_weights_are_known_of_all_networks_that_have_them() -> None:
+    published = private.published_weights()
+    assert len(published) >= 70
+    assert all(re.fullmatch("[0-9a-f]{32}|[0-9a-f]{64}", each) for each in published.values())
+    assert all(name == name.lower() and name.endswith(".h5") for name in published)

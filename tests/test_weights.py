@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import tracemalloc
+import zipfile
+
 import h5py
 import keras
 import numpy as np
 import pytest
 
 import topwork as tw
+from topwork._networks import weight_files
 from topwork._networks.weights import load_weights
 
 pytestmark = pytest.mark.filterwarnings(
@@ -190,3 +196,113 @@ def test_message_for_weights_only_of_a_shorter_network(sources, tmp_path):
     text = message(tmp_path / "cut.weights.h5")
     assert "does not fit 'small': " in text
     assert "objects could not be loaded" in text
+
+
+def forged(path, shape=(2**20, 1024), **options):
+    """A file whose only array says that it has 4 GB, and has nothing."""
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = ["conv"]
+        group = file.create_group("conv")
+        group.attrs["weight_names"] = ["kernel"]
+        group.create_dataset("kernel", shape, "float32", **options)
+    return path
+
+
+def in_a_keras_file(path):
+    forged(path.with_suffix(".h5"))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(path.with_suffix(".h5"), "model.weights.h5")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "forge"),
+    [
+        ("contiguous.h5", forged),
+        ("chunks.h5", lambda path: forged(path, chunks=(1024, 1024))),
+        ("packed.h5", lambda path: forged(path, chunks=(1024, 1024), compression="gzip")),
+        ("small.weights.h5", forged),
+        ("model.keras", in_a_keras_file),
+    ],
+)
+def test_a_file_that_says_more_than_it_has_takes_no_memory(name, forge, tmp_path):
+    path = forge(tmp_path / name)
+    assert path.stat().st_size < 20_000
+    tracemalloc.start()
+    text = message(path)
+    assert tracemalloc.get_traced_memory()[1] < 100 * 2**20
+    tracemalloc.stop()
+    assert "'conv/kernel' in it should have 4,294,967,296 bytes, of which the file, of " in text
+    assert "can hold 0" in text
+
+
+def test_packed_weights_are_read(sources, tmp_path):
+    plain = official_layout(sources["trunk"], tmp_path / "plain.h5")
+    with h5py.File(plain) as old, h5py.File(tmp_path / "packed.h5", "w") as new:
+        for layer in old:
+            for key, value in old[layer].attrs.items():
+                new.require_group(layer).attrs[key] = value
+        new.attrs["layer_names"] = old.attrs["layer_names"]
+
+        def pack(key, value):
+            if isinstance(value, h5py.Dataset):
+                new.create_dataset(key, data=value[...], compression="gzip", chunks=value.shape)
+
+        old.visititems(pack)
+    assert_same_weights(load(tmp_path / "packed.h5"), sources["trunk"])
+
+
+@pytest.mark.parametrize("how", ["link", "external"])
+def test_weights_that_lie_in_another_file_are_refused(how, sources, tmp_path):
+    path = official_layout(sources["trunk"], tmp_path / "trunk.h5")
+    with h5py.File(path, "a") as file:
+        if how == "link":
+            file["more"] = h5py.ExternalLink("/etc/other.h5", "/conv")
+        else:
+            file.create_dataset("more", (4,), "uint8", external=[(str(tmp_path / "raw"), 0, 4)])
+    assert "'more' in it lies in another file" in message(path)
+
+
+def test_message_for_a_folder(tmp_path):
+    assert "are a folder and not a file" in message(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="makes a pipe")
+@pytest.mark.parametrize("name", ["pipe.h5", "pipe.weights.h5", "pipe.keras"])
+def test_message_for_a_pipe(name, tmp_path):
+    os.mkfifo(tmp_path / name)
+    assert "are a pipe or a device and not a file" in message(tmp_path / name)
+
+
+# Files of keras.applications --------------------------------------------------------------------
+
+OFFICIAL = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+
+
+@pytest.mark.parametrize("name", [OFFICIAL, OFFICIAL[:-3] + " (1).h5", OFFICIAL[:-3].upper() + ".h5"])
+def test_a_published_file_that_differs_is_said(name, sources, tmp_path):
+    path = official_layout(sources["trunk"], tmp_path / name)
+    with pytest.warns(UserWarning, match="named like the one that keras.applications downloads") as said:
+        backbone = load(path)
+    assert_same_weights(backbone, sources["trunk"])
+    text = str(said[0].message)
+    assert hashlib.md5(path.read_bytes()).hexdigest() in text
+    assert weight_files.published_weights()[OFFICIAL] in text
+    assert text.startswith("load_backbone: the weights file")
+
+
+@pytest.mark.parametrize("algorithm", ["md5", "sha256"])
+def test_a_published_file_is_known_by_its_hash_and_no_other_is_asked(
+    algorithm, sources, tmp_path, monkeypatch
+):
+    path = official_layout(sources["trunk"], tmp_path / OFFICIAL)
+    digest = hashlib.new(algorithm, path.read_bytes()).hexdigest()
+    monkeypatch.setattr(weight_files, "published_weights", lambda: {OFFICIAL: digest})
+    load(path)
+    load(path.rename(tmp_path / "mine.h5"))
+    # A flipped bit in a weight loads, and is said.
+    data = bytearray((tmp_path / "mine.h5").read_bytes())
+    data[data.index(sources["trunk"].get_layer("conv").get_weights()[0].tobytes())] ^= 1
+    (tmp_path / OFFICIAL).write_bytes(data)
+    with pytest.warns(UserWarning, match="its content differs"):
+        load(tmp_path / OFFICIAL)

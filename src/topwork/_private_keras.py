@@ -6,9 +6,13 @@ them to what the package relies on.
 
 from __future__ import annotations
 
+import ast
 import collections
 import contextlib
 import functools
+import importlib
+import inspect
+import pkgutil
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -178,3 +182,61 @@ def repeated_forever(dataset: Any) -> Any:
 def dataset_inputs(dataset: Any) -> list[Any]:
     """The data sets that a `tf.data.Dataset` was made from; none for one that begins with them."""
     return list(dataset._inputs())
+
+
+# How the modules of `keras.applications` that keep their hashes in a table make names of its keys: of
+# the file with the classifier top, and of that without.
+_NAMES_OF_WEIGHTS = {
+    "convnext": ("{}.h5", "{}_notop.h5"),
+    "efficientnet": ("efficientnet{}.h5", "efficientnet{}_notop.h5"),
+    "efficientnet_v2": ("efficientnetv2-{}.h5", "efficientnetv2-{}_notop.h5"),
+    "mobilenet_v3": ("weights_mobilenet_v3_{}.h5", "weights_mobilenet_v3_{}_no_top_v2.h5"),
+    "resnet": (
+        "{}_weights_tf_dim_ordering_tf_kernels.h5",
+        "{}_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    ),
+}
+
+
+@functools.cache
+def published_weights() -> dict[str, str]:
+    """The hashes that Keras checks its downloads of weights by, under the files' names in lower case.
+
+    SHA-256 or, of older ones, MD5; MobileNet and MobileNetV2 have none. Keras has them in tables, or
+    among the arguments of the download deep inside of its functions: those are read from the source.
+    """
+    import keras.src.applications as applications
+
+    found: dict[str, str] = {}
+    for each in pkgutil.iter_modules(applications.__path__):
+        if each.name.endswith("_test"):
+            continue
+        module = importlib.import_module(f"{applications.__name__}.{each.name}")
+        names = _NAMES_OF_WEIGHTS.get(each.name, ())
+        for key, hashes in getattr(module, "WEIGHTS_HASHES", {}).items():
+            found |= {n.format(key.lstrip("-")): h for n, h in zip(names, hashes, strict=False)}
+        found |= _downloads(module)
+    return {name.lower(): each for name, each in found.items() if name.endswith(".h5")}
+
+
+def _downloads(module: Any) -> dict[str, str]:
+    """Names and hashes of the `get_file(name, ..., file_hash=hash)` in a module."""
+    try:
+        tree = ast.parse(inspect.getsource(module))
+    except OSError:  # installed without its source
+        return {}
+    assigned: dict[str, ast.expr] = {}
+    found: dict[str, str] = {}
+    for node in sorted(ast.walk(tree), key=lambda node: getattr(node, "lineno", 0)):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            assigned[node.targets[0].id] = node.value
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "get_file":
+            name = node.args[0] if node.args else None
+            name = assigned.get(name.id) if isinstance(name, ast.Name) else name
+            hashes = [each.value for each in node.keywords if each.arg == "file_hash"]
+            found |= {_text(name): _text(each) for each in hashes if _text(name) and _text(each)}
+    return found
+
+
+def _text(node: ast.AST | None) -> str:
+    return str(node.value) if isinstance(node, ast.Constant) else ""

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from topwork._networks.graph import sublayers
+from topwork._networks.weight_files import check_is_file, check_sizes, warn_if_altered
 
 _Stored = list[tuple[str, list[Any]]]
 
@@ -34,15 +35,11 @@ def load_weights(
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file cannot be read, or does not fit the network.
+        ValueError: It is not a file, cannot be read, or does not fit the network.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(
-            "load_backbone: weights must be 'imagenet', None or the path of a file. Received: "
-            f"{str(path)!r}, and there is no such file."
-        )
+    file = check_is_file(path)
     try:
+        check_sizes(file)
         stored = _read(file)
     except Exception as error:
         raise ValueError(
@@ -52,6 +49,8 @@ def load_weights(
     if stored is None:
         _load_container(backbone, file, network, build_whole)
     else:
+        if file.suffix == ".h5":
+            warn_if_altered(file)
         _assign(backbone, file, network, stored)
 
 
