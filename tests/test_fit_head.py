@@ -547,7 +547,9 @@ def test_numbers_that_do_not_fit() -> None:
 
 def test_features_that_are_not_finite() -> None:
     inputs = keras.Input((N_FEATURES,))
-    outputs = keras.layers.Dense(3, "softmax", name="top")(keras.layers.Rescaling(1e30)(inputs))
+    outputs = keras.layers.Dense(3, "softmax", name="top")(
+        keras.layers.Rescaling(1e30, dtype="float64")(inputs)
+    )
     model = keras.Model(inputs, outputs)
     model.compile("sgd", "sparse_categorical_crossentropy")
     features, labels = task()

@@ -419,3 +419,24 @@ def test_a_second_fit_reads_each_shard_once_and_hashes_the_weights_once(
     assert sorted(read) == sorted(shards)
     assert len(shards) > 0
     assert len(hashed) == 1
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_features_that_overflow_are_neither_stored_nor_trained_on(stored: bool, tmp_path: Path) -> None:
+    inputs = keras.Input((4, 4, 3))
+    x = layers.Rescaling(300.0, dtype="float16")(inputs)  # 65504 is the largest number of float16
+    x = layers.Dense(2, "softmax")(layers.GlobalAveragePooling2D()(layers.Conv2D(2, 1)(x)))
+    model = keras.Model(inputs, x, name="half")
+    model.layers[2].trainable = False
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    before = model.get_weights()
+    images = np.random.default_rng(0).uniform(0, 200, (60, 4, 4, 3)).astype("float32")
+    images[52], images[55] = 250.0, 240.0  # not twice the same image: that is computed once
+    message = (
+        r"^fit: the features of 2 of 12 images of the training data are NaN or infinite, first those of "
+        r"image 52 \(counted from 0\)\. .*Build the network in float32"
+    )
+    with pytest.raises(ValueError, match=message):
+        tw.fit(model, images, np.arange(60) % 2, cache_dir=tmp_path if stored else None, verbose=0)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -108,6 +108,7 @@ class Computation:
                 augment=None if augment is None else on_arrays(augment),
                 views=views,
                 advance=advance,
+                name=name,
             )
         if labelled:
             guard.check_not_empty()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from topwork._features.temporary import no_more_room
@@ -51,6 +52,18 @@ class RowLayout:
         parts = [np.ascontiguousarray(tensor) for tensor in tensors]
         flat = [part.reshape(len(part), -1).view(np.uint8) for part in parts]
         return flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
+
+    def not_finite(self, rows: Bytes) -> npt.NDArray[np.bool_]:
+        """Which rows have a number that is NaN or infinite."""
+        bad, start = np.zeros(len(rows), bool), 0
+        for size, dtype in zip(self.sizes, self.dtypes, strict=True):
+            part, start = rows[:, start : start + size], start + size
+            if dtype.is_floating:
+                values = np.ascontiguousarray(part).view(dtype.as_numpy_dtype)
+                # A sum is not finite if one of its terms is not, and costs a fraction of asking each.
+                if not np.isfinite(values.sum(dtype=np.float64)):
+                    bad |= ~np.isfinite(values).all(axis=1)
+        return bad
 
     def unpack(self, rows: tf.Tensor) -> list[tf.Tensor]:
         """The inverse, in a TensorFlow graph."""

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from topwork._data.reading import Batch, Source
+from topwork._errors import InputError
 from topwork._features.frozen_part import FrozenPart, in_full_batches
 from topwork._features.rows import RowBuffer, RowLayout
 from topwork._features.temporary import fits_on_disk
@@ -154,6 +155,7 @@ def compute_table(
     augment: Callable[[list[Any]], list[Any]] | None,
     views: int,
     advance: Callable[[int], None],
+    name: str = "data",
 ) -> Table:
     """Read a data set once, and run the frozen part on each image or find what was stored of it.
 
@@ -165,6 +167,10 @@ def compute_table(
         augment: From the inputs of a batch to another draw of them; None: as they are.
         views: How often each image is augmented and computed.
         advance: Called with the number of images read so far, after each batch.
+        name: Of the data, for messages.
+
+    Raises:
+        InputError: Features are NaN or infinite.
     """
     reader = _Reader(source, check, augment, views)
     sink = (
@@ -174,7 +180,9 @@ def compute_table(
     )
     with sink:
         for inputs, tags in in_full_batches(sink.missing(reader.images(advance))):
-            sink.add(frozen.rows(inputs), tags)
+            rows = frozen.rows(inputs)
+            _check_finite(frozen, rows, lambda: sink.images_of(tags), name)  # noqa: B023 - called at once
+            sink.add(rows, tags)
     read, place = sink.finish()
     return Table(
         layout=frozen.layout,
@@ -187,6 +195,17 @@ def compute_table(
         place=place,
         from_store=keeping.collection is not None,
     )
+
+
+def _check_finite(frozen: FrozenPart, rows: Bytes, images: Callable[[], Any], name: str) -> None:
+    bad = frozen.layout.not_finite(rows)
+    if bad.any():
+        raise InputError(
+            f"the features of {bad.sum()} of {len(rows)} images of the {name} are NaN or infinite, first "
+            f"those of image {images()[bad].min()} (counted from 0). The frozen layers overflow, as "
+            "float16 does above 65504, or their weights are not finite. Build the network in float32, "
+            "keras.config.set_dtype_policy('float32'), or load other weights."
+        )
 
 
 class _Reader:
@@ -255,6 +274,10 @@ class _Kept:
                     self._buffer = RowBuffer(self._row_bytes, limit)
             yield inputs, tags
 
+    def images_of(self, tags: Any) -> Any:
+        """The numbers of the images that rows with these tags are of."""
+        return tags // self._views
+
     def add(self, rows: Bytes, tags: Any) -> None:
         self._buffer.append(rows)
         self._tags.append(tags)
@@ -300,6 +323,11 @@ class _Stored:
                 if len(self._under_way) == new.sum():  # the first ones
                     self._check_space(len(inputs[0]))
                 yield [array[new] for array in inputs], keys[new]
+
+    def images_of(self, keys: Any) -> Any:
+        """The numbers of the images with these keys, of each the first."""
+        known, rows = np.concatenate(self._keys), np.concatenate(self._tags)
+        return np.array([rows[(known == key).all(axis=1)].min() for key in keys]) // self._views
 
     def add(self, rows: Bytes, keys: Any) -> None:
         self._collection.append(keys, rows)
