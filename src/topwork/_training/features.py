@@ -40,7 +40,8 @@ def features(
         verbose: 0 is silent.
 
     Returns:
-        One row an image, in order: (images, features), or (images, ...) of a `layer` of another shape.
+        One row an image, in order, of shape (images, features), or (images, ...) for a `layer` of another
+        shape.
 
     Raises:
         ValueError: There is no such layer, or the images do not fit the model.
