@@ -157,6 +157,8 @@ _ELEMENTWISE = frozenset((
 def _is_elementwise(step: Step) -> bool:
     """Whether a plain operation, such as those of a preprocess_input, treats each image by itself."""
     ranks = {len(tensor.shape) for tensor in step.inputs}
+    if type(step.operation).__name__ in ("Concatenate", "Stack"):
+        return not _reaches_the_batch(step)
     if type(step.operation).__name__ == "GetItem":
         return _keeps_the_batch(step.args[1:] or step.kwargs.get("key"), max(ranks, default=0))
     if type(step.operation).__name__ not in _ELEMENTWISE or len(ranks) != 1:

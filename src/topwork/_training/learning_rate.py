@@ -105,7 +105,7 @@ def find_learning_rate(
         >>> model = tw.add_head(n_classes=2, hidden_units=8)(tw.freeze(backbone))
         >>> images = np.random.uniform(0, 255, (8, 32, 32, 3))
         >>> found = tw.callbacks.find_learning_rate(model, images, np.arange(8) % 2, verbose=0)
-        >>> found.rates[0] < found.best < found.rates[-1]
+        >>> found.rates[0] <= found.best <= found.rates[-1]
         True
     """
     _check(model, lowest, highest, steps, batch_size)
