@@ -10,8 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from topwork._data.inputs import map_arrays
 from topwork._data.reading import DEFAULT_BATCH_SIZE, as_arrays
-from topwork._errors import InputError
+from topwork._errors import InputError, whole_number
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,11 +109,9 @@ class Schedule:
 
 
 def _whole(value: Any, at_least: int) -> int | None:
-    """The number, if it is a whole one, of any integer type, and large enough."""
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        return None
-    number = operator.index(value)
-    return number if number >= at_least else None
+    """The number, if it is a whole one and large enough."""
+    number = whole_number(value)
+    return None if number is None or number < at_least else number
 
 
 def check_fraction(validation_split: Any) -> None:
@@ -145,12 +144,8 @@ def last_part(fraction: float, x: Any, y: Any, sample_weight: Any) -> tuple[Any,
             f"{n_images - at} to validate on. Pass more images, or another part."
         )
     first, last = (
-        [_map_arrays(lambda array, part=part: array[part], array) for array in arrays]
+        [map_arrays(operator.itemgetter(part), array) for array in arrays]
         for part in (slice(at), slice(at, None))
     )
     held_out = tuple(last if last[2] is not None else last[:2])
     return (*first, held_out)
-
-
-def _map_arrays(function: Any, value: Any) -> Any:
-    return keras.tree.map_structure(lambda leaf: None if leaf is None else function(leaf), value)
