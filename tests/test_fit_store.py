@@ -22,7 +22,7 @@ import topwork as tw
 from topwork._features import computation, table
 from topwork._features.fingerprint import fingerprint
 from topwork._features.frozen_part import FrozenPart
-from topwork._store import collection, files
+from topwork._store import files, verification
 from topwork._store.shards import SUFFIX, open_shard
 from topwork._store.store import Store, open_store
 
@@ -412,7 +412,7 @@ def test_a_second_fit_reads_each_shard_once_and_hashes_the_weights_once(
         hashed.append(prefix)
         return fingerprint(prefix)
 
-    monkeypatch.setattr(collection, "open_shard", counted_shard)
+    monkeypatch.setattr(verification, "open_shard", counted_shard)
     monkeypatch.setattr(computation, "fingerprint", counted_fingerprint)
     monkeypatch.setattr(Store, "info", None)
     tw.fit(model, IMAGES, CLASSES, **data)

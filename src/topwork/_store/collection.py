@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import itertools
-import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -16,24 +14,12 @@ import numpy as np
 
 from topwork._errors import warn
 from topwork._store.description import USED, Description, create_folder
-from topwork._store.files import check_space, entries, leftovers, remove_file, set_aside, unusable
+from topwork._store.files import check_space, entries, leftovers, remove_file, unusable
 from topwork._store.index import KeyIndex, Locations
 from topwork._store.open_file import OpenFile
-from topwork._store.regular import reason
-from topwork._store.shards import (
-    KEY_BYTES,
-    SUFFIX,
-    Bytes,
-    DamagedShardError,
-    ForeignShardError,
-    Shard,
-    is_shard,
-    open_shard,
-    write_shard,
-)
-
-# What ails the process, and not the file that it was opening.
-_OURS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+from topwork._store.pending import Pending
+from topwork._store.shards import KEY_BYTES, SUFFIX, Bytes, Shard, write_shard
+from topwork._store.verification import open_shards
 
 # A killed process loses what it had not written yet: seconds of work on any machine, while a file
 # is still large enough for a disk or a network to stream it.
@@ -56,7 +42,8 @@ class Collection:
         self._directory = directory
         self._description = description
         self._lock = threading.RLock()
-        self._pending = _Pending(description.row_bytes)
+        capacity = min(SHARD_ROWS, max(1, SHARD_BYTES // description.row_bytes))
+        self._pending = Pending(capacity, description.row_bytes)
         self._index = KeyIndex()
         self._seen: set[str] = set()
         self._shards: list[Shard] = []
@@ -184,7 +171,8 @@ class Collection:
             self._touch()
             names = self._names() - self._seen
             if names:
-                self._add(self._verified(self._directory / name for name in sorted(names)))
+                paths = [self._directory / name for name in sorted(names)]
+                self._add(open_shards(paths, self._description))
                 self._seen |= names
 
     def _names(self) -> set[str]:
@@ -193,37 +181,6 @@ class Collection:
         except OSError as error:
             raise unusable(self._directory, "read", error) from error
         return {entry.name for entry in found if entry.name.endswith(SUFFIX)}
-
-    def _verified(self, paths: Iterable[Path]) -> list[tuple[Shard, Bytes]]:
-        # Imported here because a store that is only written to does without.
-        from concurrent.futures import ThreadPoolExecutor
-
-        # Reading and checksums leave the interpreter free for other threads.
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            opened = list(pool.map(self._try_to_open, paths))
-        for outcome in opened:
-            if isinstance(outcome, str):
-                warn(outcome)
-        return [outcome for outcome in opened if isinstance(outcome, tuple)]
-
-    def _try_to_open(self, path: Path) -> tuple[Shard, Bytes] | str | None:
-        wanted = self._description
-        try:
-            return open_shard(path, wanted.fingerprint, wanted.row_bytes)
-        except DamagedShardError as problem:
-            if is_shard(path.name):
-                aside = set_aside(path)
-                return f"The shard {path} is damaged: {problem}. Its rows are computed again; {aside}."
-            why = str(problem)
-        except ForeignShardError as problem:
-            why = str(problem)
-        except OSError as error:
-            if error.errno in _OURS:
-                raise
-            if isinstance(error, FileNotFoundError) and not path.is_symlink():
-                return None
-            why = f"it cannot be read, {reason(error)}"
-        return f"The store passes over {path}: {why}. It is left as it is."
 
     def _add(self, shards: list[tuple[Shard, Bytes]]) -> None:
         if not shards:
@@ -250,36 +207,6 @@ class Collection:
         # When it was last used matters to prune() only, and is not worth an error.
         with contextlib.suppress(OSError):
             (self._directory / USED).touch()
-
-
-class _Pending:
-    """Rows that wait for their shard to be full."""
-
-    def __init__(self, row_bytes: int) -> None:
-        capacity = min(SHARD_ROWS, max(1, SHARD_BYTES // row_bytes))
-        self._keys = np.empty((capacity, KEY_BYTES), np.uint8)
-        self._rows = np.empty((capacity, row_bytes), np.uint8)
-        self._count = 0
-
-    @property
-    def full(self) -> bool:
-        return self._count == len(self._keys)
-
-    def take(self, keys: Bytes, rows: Bytes) -> int:
-        """Copy as many as there is room for, from the beginning; return how many."""
-        taken = min(len(keys), len(self._keys) - self._count)
-        end = self._count + taken
-        self._keys[self._count : end] = keys[:taken]
-        self._rows[self._count : end] = rows[:taken]
-        # Last, so that an interrupt leaves whole rows only.
-        self._count = end
-        return taken
-
-    def content(self) -> tuple[Bytes, Bytes]:
-        return self._keys[: self._count], self._rows[: self._count]
-
-    def clear(self) -> None:
-        self._count = 0
 
 
 def _neighbours(locations: Locations, shards: Locations) -> Iterator[tuple[int, int]]:

@@ -11,9 +11,7 @@ The store knows bytes only: nothing of Keras, of images, or of training.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,16 +20,11 @@ from typing import Any
 from topwork._errors import warn
 from topwork._store import files
 from topwork._store.collection import Collection
-from topwork._store.description import Description, described, ensure_folder, own_files
+from topwork._store.description import Description, ensure_folder, own_files
 from topwork._store.inventory import CollectionInfo, Pruned, StoreInfo, inspect
-from topwork._store.records import read_record, write_record
 from topwork._store.regular import reason
-from topwork._store.shards import FORMAT_VERSION
+from topwork._store.root import check_writable, is_fingerprint, prepare_root
 
-_VERSION_FILE = "topwork-store.json"
-_FORMAT = "topwork feature store"
-_OURS = {"format": _FORMAT, "version": FORMAT_VERSION}
-_FINGERPRINT = re.compile(r"[0-9a-f]{8,128}")
 _SECONDS_A_DAY = 86400
 
 
@@ -59,7 +52,7 @@ class Store:
         Raises:
             ValueError: if the fingerprint is not one, or its rows have another length.
         """
-        if not _FINGERPRINT.fullmatch(fingerprint):
+        if not is_fingerprint(fingerprint):
             raise ValueError(
                 "A fingerprint has 8 to 128 lower case hexadecimal digits, received "
                 f"{fingerprint!r}. Pass a hexdigest(), of hashlib.blake2b for instance."
@@ -104,7 +97,7 @@ class Store:
         """
         _check_limit("older_than", older_than)
         _check_limit("larger_than", larger_than)
-        _check_writable(self.directory)
+        check_writable(self.directory)
         kept = self.info()
         old = self._unused_for(older_than, kept.collections)
         rest = [each for each in kept.collections if each not in old]
@@ -116,7 +109,7 @@ class Store:
     def _folders(self) -> Iterator[Path]:
         """What may be a collection by its name."""
         for entry in files.entries(self.directory):
-            if _FINGERPRINT.fullmatch(entry.name) and entry.is_dir():
+            if is_fingerprint(entry.name) and entry.is_dir():
                 yield Path(entry)
 
     def _collections(self) -> Iterator[CollectionInfo]:
@@ -211,94 +204,8 @@ def open_store(directory: str | os.PathLike[str], *, repair: bool = False) -> St
             "Mount what it points to and pass the path."
         )
     path = Path(directory).expanduser().absolute()
-    _make_folder(path)
-    if (path / _VERSION_FILE).exists():  # what is there can be read where nothing can be written
-        _check_version(path / _VERSION_FILE)
-    else:
-        _refuse_foreign(path, repair)
-        _check_writable(path)
-        write_record(path / _VERSION_FILE, _OURS)
+    prepare_root(path, repair=repair)
     return Store(path)
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        if path.exists() and not path.is_dir():
-            raise NotADirectoryError(
-                f"A feature store is a folder, and {path} is a file. Pass another path, or that of "
-                "the folder which the store should be in."
-            )
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise files.unusable(path, "created", error) from error
-
-
-def _refuse_foreign(path: Path, repair: bool) -> None:
-    try:
-        visible = sorted(entry.name for entry in files.entries(path) if entry.name[0] != ".")
-    except OSError as error:
-        raise files.unusable(path, "read", error) from error
-    # In this order: another process may be making this store right now.
-    others = [name for name in visible if name not in (_VERSION_FILE, "lost+found")]
-    own = [name for name in others if _FINGERPRINT.fullmatch(name) and _is_collection(path / name)]
-    foreign = [name for name in others if name not in own]
-    if (path / _VERSION_FILE).exists() or not others:
-        return
-    if own and (repair or not foreign):
-        warn(
-            f"The version file {path / _VERSION_FILE} was lost, and {len(own)} collections of features "
-            f"are there. It is written anew for version {FORMAT_VERSION}; each shard is verified as "
-            "always.",
-        )
-        return
-    remedy = "Pass an empty or a new folder."
-    if own:
-        remedy = (
-            f"Of these {len(own)} are collections of features: if it was a store, "
-            "open_store(..., repair=True) makes it one again and leaves the rest alone."
-        )
-    raise ValueError(
-        f"{path} is not a feature store: it has no {_VERSION_FILE}, and holds "
-        f"{', '.join(map(repr, foreign[:3]))}{', ...' if foreign[3:] else ''}. {remedy}"
-    )
-
-
-def _is_collection(folder: Path) -> bool:
-    try:
-        return folder.is_dir() and described(folder) is not None
-    except OSError:
-        return False
-
-
-def _check_writable(path: Path) -> None:
-    try:
-        files.clock(path)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise files.disk_full(path, 0) from error
-        raise files.unusable(path, "written", error) from error
-
-
-def _check_version(path: Path) -> None:
-    try:
-        found = read_record(path)
-    except OSError as error:
-        raise files.unusable(path.parent, "read", error) from error
-    if found is None:
-        warn(
-            f"The version file {path} is damaged: its content does not match its checksum. It is "
-            f"written anew for version {FORMAT_VERSION}; each shard is verified as always.",
-        )
-        with contextlib.suppress(OSError):
-            write_record(path, _OURS)
-    elif any(found.get(key) != value for key, value in _OURS.items()):
-        raise ValueError(
-            f"{path.parent} is a store of version {found.get('version')}, this topwork reads and "
-            f"writes version {FORMAT_VERSION}. Pass another folder, or install the topwork that "
-            "made this one."
-        )
 
 
 def _beyond(limit: int | None, collections: list[CollectionInfo]) -> list[CollectionInfo]:
