@@ -280,8 +280,7 @@ def test_what_is_in_the_store_is_not_computed_again(
     second = compare_cuts(network, TRAIN, VALIDATION, cache_dir=tmp_path)
     printed = capsys.readouterr().out
     assert "0 computed and 100 found" in printed
-    assert "Training a probe at each cut of small" in printed
-    assert "4/4" in printed
+    assert "topwork: 4 cuts of small probed in " in printed
     assert first.rows == second.rows
 
 

@@ -13,7 +13,7 @@ PACKAGE = Path(topwork.__file__).parent
 # Each may import what stands before it, and nothing that stands after it.
 ROOMS = ["_networks", "_data", "_store", "_features", "_training", "_evidence", "_interpret"]
 # What everybody may use.
-COMMON = {"_errors", "_figures", "_private_keras"}
+COMMON = {"_errors", "_figures", "_private_keras", "_screen", "_voice"}
 
 
 def _imports(path: Path) -> Iterator[str]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from topwork import _voice
+
 if TYPE_CHECKING:
     from topwork import callbacks as callbacks
     from topwork import data as data
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from topwork._training.precompute import precompute as precompute
 
 __version__ = "0.1.0"
+
+_voice.set_up()
 
 _DEFINED_IN = {
     "add_head": "_networks.heads",

@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
+from topwork._screen import one_output
+
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
@@ -26,7 +28,8 @@ class InputError(ValueError):
 def public(function: Callable[P, Result]) -> Callable[P, Result]:
     """Make of `function` one that users call: errors and warnings inside of it begin with its name.
 
-    Where one such function calls another, the one that the user called is named.
+    Where one such function calls another, the one that the user called is named. In a notebook, what
+    it shows is one output of the cell.
     """
 
     @functools.wraps(function)
@@ -35,7 +38,8 @@ def public(function: Callable[P, Result]) -> Callable[P, Result]:
             return function(*args, **kwargs)
         token = _verb.set(function.__name__)
         try:
-            return function(*args, **kwargs)
+            with one_output():
+                return function(*args, **kwargs)
         except InputError as error:
             told = ValueError(f"{function.__name__}: {error}")
             raise told.with_traceback(error.__traceback__) from error.__cause__

@@ -12,6 +12,7 @@ from topwork._errors import closest
 from topwork._training.learning_rate import RangeTest as RangeTest
 from topwork._training.learning_rate import find_learning_rate as find_learning_rate
 from topwork._training.one_cycle import OneCycle as OneCycle
+from topwork._voice import say
 
 __all__ = ["KeepBest", "OneCycle", "RangeTest", "StopAt", "find_learning_rate"]
 
@@ -39,8 +40,8 @@ class StopAt(keras.callbacks.Callback):
         >>> model.compile("sgd", "mse")
         >>> x = np.ones((4, 1))
         >>> stop = tw.callbacks.StopAt(1e3, monitor="loss")
-        >>> _ = model.fit(x, x, epochs=50, callbacks=[stop], verbose=0)  # doctest: +ELLIPSIS
-        loss reached ... in epoch 1: training stops.
+        >>> len(model.fit(x, x, epochs=50, callbacks=[stop], verbose=0).epoch)
+        1
     """
 
     def __init__(self, value: float, monitor: str = "accuracy", *, mode: Mode = "auto") -> None:
@@ -55,7 +56,10 @@ class StopAt(keras.callbacks.Callback):
         figure = _figure("StopAt", self.monitor, logs or {})
         if _at_least_as_good(figure, self.value, self._mode):
             self.model.stop_training = True
-            print(f"{self.monitor} reached {figure:.4g} in epoch {epoch + 1}: training stops.")
+            say(
+                f"{self.monitor} reached {figure:.4g} in epoch {epoch + 1}: training stops.",
+                (self.params or {}).get("verbose"),
+            )
 
 
 class KeepBest(keras.callbacks.Callback):
@@ -76,7 +80,7 @@ class KeepBest(keras.callbacks.Callback):
             losses and errors, by their name, ``"max"`` for all others.
         baseline: The figure of the weights with which training begins: a number (from
             ``model.evaluate``), or the History of the phase before, whose last epoch counts.
-        verbose: Whether to print its lines.
+        verbose: Whether it says its lines; where `fit` is silent, so is it.
 
     Attributes:
         best: The best figure so far; None before the first.
@@ -162,7 +166,7 @@ class KeepBest(keras.callbacks.Callback):
 
     def _say(self, line: str) -> None:
         if self._verbose:
-            print(line)
+            say(line, (self.params or {}).get("verbose"))
 
 
 def _resolved_mode(caller: str, monitor: str, mode: Mode) -> Mode:

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras
-
 from topwork._data.folder import problem_of, what_is_there_instead
 from topwork._data.listing import IMAGE_SUFFIXES, images_below
+from topwork._errors import public
+from topwork._voice import progress, say
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,10 @@ class BadImage:
         return f"{self.path}: {self.reason}"
 
 
-def find_bad_images(folder: str | os.PathLike[str], *, verbose: bool = True) -> list[BadImage]:
+@public
+def find_bad_images(
+    folder: str | os.PathLike[str], *, verbose: bool | int | str = "auto"
+) -> list[BadImage]:
     """List the images in a folder that `read_folder` and `predict` cannot read.
 
     A broken JPEG otherwise stops training in the middle of an epoch. Every file with an image's name is
@@ -37,7 +40,7 @@ def find_bad_images(folder: str | os.PathLike[str], *, verbose: bool = True) -> 
 
     Args:
         folder: A folder; all that lie in it are searched too.
-        verbose: Whether to show a progress bar.
+        verbose: As in `topwork.fit`; 0 or False is silent.
 
     Returns:
         A record with path and reason for each bad file, sorted by path; empty if all are good.
@@ -55,13 +58,16 @@ def find_bad_images(folder: str | os.PathLike[str], *, verbose: bool = True) -> 
     """
     folder = Path(folder)
     paths = _image_files(folder)
-    progress = keras.utils.Progbar(len(paths), verbose=int(verbose), unit_name="image")
     bad = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        progress(str(folder), len(paths), "image", verbose) as count,
+    ):
         for path, reason in zip(paths, pool.map(_reason, paths), strict=True):
             if reason:
                 bad.append(BadImage(path, reason))
-            progress.add(1)
+            count()
+    say(f"{len(bad):,} of {len(paths):,} images in {folder} cannot be read.", verbose)
     return bad
 
 

@@ -22,6 +22,7 @@ from topwork._networks.compilation import compile_arguments, fresh_optimizer
 from topwork._networks.freezing import _DEFAULT_LEARNING_RATE, _can_learn, _fine_tune_boundary, fine_tune
 from topwork._networks.graph import head_start, require_functional
 from topwork._training.fit import fit
+from topwork._voice import say
 
 NOT_AT_ALL = "not at all"
 _MOST_BLOCKS = 12
@@ -135,9 +136,8 @@ def compare_boundaries(
     copy, start = _copy(model), model.get_weights()
     tuned = []
     for number, index in enumerate(indices, start=1):
-        if verbose != 0:
-            where = f"layer {index}, {model.layers[index].name!r}"
-            print(f"Fine-tuning from {where} ({number} of {len(indices)})", flush=True)
+        where = f"layer {index}, {model.layers[index].name!r}"
+        say(f"fine-tuning from {where} ({number} of {len(indices)})", verbose)
         copy.set_weights(start)
         fine_tune(copy, index, learning_rate=learning_rate)
         tuned.append(data.fit(copy, index, epochs))

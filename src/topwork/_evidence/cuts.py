@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from topwork._features.computation import open_cache
 from topwork._networks.backbones import cut_points, load_backbone
 from topwork._networks.blocks import block_ends, multiply_adds, parameters, up_to
 from topwork._networks.graph import require_functional, steps
+from topwork._voice import progress, say
 
 _MOST_CUTS = 12
 
@@ -251,29 +253,29 @@ def _compare(
     network: keras.Model, cuts: list[str], features: AverageFeatures, verbose: str | int
 ) -> list[CutRow]:
     """Train a probe at each cut."""
-    if verbose != 0:
-        print(f"Training a probe at each cut of {network.name}", flush=True)
-    shown = verbose if isinstance(verbose, int) else 1
-    bar = keras.utils.Progbar(len(cuts), verbose=shown, unit_name="cut")
-    whole, outputs = steps(network), layer_outputs(network)
-    total = multiply_adds(whole)
-    rows = []
-    for number, cut in enumerate(cuts, start=1):
-        part = up_to(whole, outputs[cut])
-        accuracy, n_features = _probe(features, cut)
-        row = CutRow(
-            backbone=network.name,
-            cut_layer=cut,
-            accuracy=accuracy,
-            standard_error=standard_error(accuracy, len(features.validation_classes)),
-            n_features=n_features,
-            parameters=parameters(part),
-            multiply_adds=multiply_adds(part),
-            cost_share=multiply_adds(part) / max(total, 1),
-        )
-        rows.append(row)
-        bar.update(number)
+    start, rows = time.perf_counter(), []
+    with progress(f"probes ({network.name})", len(cuts), "cut", verbose) as count:
+        for cut in cuts:
+            rows.append(_row(network, cut, features))
+            count()
+    say(f"{len(cuts)} cuts of {network.name} probed in {time.perf_counter() - start:.1f} s.", verbose)
     return rows
+
+
+def _row(network: keras.Model, cut: str, features: AverageFeatures) -> CutRow:
+    whole = steps(network)
+    part = up_to(whole, layer_outputs(network)[cut])
+    accuracy, n_features = _probe(features, cut)
+    return CutRow(
+        backbone=network.name,
+        cut_layer=cut,
+        accuracy=accuracy,
+        standard_error=standard_error(accuracy, len(features.validation_classes)),
+        n_features=n_features,
+        parameters=parameters(part),
+        multiply_adds=multiply_adds(part),
+        cost_share=multiply_adds(part) / max(multiply_adds(whole), 1),
+    )
 
 
 def _probe(features: AverageFeatures, cut: str) -> tuple[float, int]:

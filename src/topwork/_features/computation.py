@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -25,6 +23,7 @@ from topwork._features.unknown_code import unknown_code
 from topwork._store.collection import Collection
 from topwork._store.inventory import readable
 from topwork._store.store import Store, open_store
+from topwork._voice import check_verbose, progress, say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +72,7 @@ class Computation:
 
     def __init__(self, model: keras.Model, frozen: FrozenPart, cache: Cache, verbose: str | int) -> None:
         self._model, self._frozen, self._cache, self._verbose = model, frozen, cache, verbose
+        check_verbose(verbose)
         self._start = time.perf_counter()
         unknown = None if cache.store is None else unknown_code(frozen.prefix)
         if unknown:
@@ -99,7 +99,7 @@ class Computation:
         """Run the frozen part over a data set, or find what was stored of it."""
         guard = Guard(self._model, f"the {name}", labelled=labelled)
         keeping = self._cache.keeping(self._collection)
-        with _progress(self._verbose, name, source.n_batches, views) as advance:
+        with progress(name, source.n_batches, "batch", self._verbose) as count:
             table = compute_table(
                 self._frozen,
                 source,
@@ -107,7 +107,7 @@ class Computation:
                 check=guard.check,
                 augment=None if augment is None else on_arrays(augment),
                 views=views,
-                advance=advance,
+                advance=lambda _: count(),
                 name=name,
             )
         if labelled:
@@ -115,9 +115,7 @@ class Computation:
         return table
 
     def say(self, tables: list[Table]) -> None:
-        """Print one line: what was computed once, how large it is and where it is kept."""
-        if self._verbose == 0:
-            return
+        """Say in one line what was computed once, how large it is and where it is kept."""
         images = " + ".join(f"{len(table):,}" for table in tables)
         views = f" in {tables[0].views} views" if tables[0].views > 1 else ""
         computed = sum(table.n_computed for table in tables)
@@ -125,36 +123,8 @@ class Computation:
         counts = f", {computed:,} computed and {found:,} found" if self._cache.store else ""
         size = readable(sum(table.n_bytes for table in tables))
         places = " and ".join(dict.fromkeys(table.place for table in tables))
-        print(
-            f"topwork: frozen part run once over {images} images{views} in "
+        say(
+            f"frozen part run once over {images} images{views} in "
             f"{time.perf_counter() - self._start:.1f} s{counts}; features of {size} in {places}.",
-            flush=True,
+            self._verbose,
         )
-
-
-@contextlib.contextmanager
-def _progress(
-    verbose: str | int, name: str, n_batches: int | None, views: int
-) -> Iterator[Callable[[int], None]]:
-    """Keras' progress bar over the images of a data set, each counted once for each view.
-
-    With `verbose=2` only its last line.
-    """
-    bars: list[keras.utils.Progbar] = []
-    done = 0
-
-    def advance(n_images: int) -> None:
-        nonlocal done
-        if verbose != 0 and not bars:
-            # How long the batches are is known from the first one only.
-            target = None if n_batches is None else n_batches * n_images * views
-            print(f"Running the frozen part once: {name}", flush=True)
-            bars.append(keras.utils.Progbar(target, 2 if verbose == 2 else 1, unit_name="image"))
-        done = n_images * views
-        if bars and done != bars[0].target:
-            bars[0].update(done, finalize=False)
-
-    yield advance
-    if bars:
-        bars[0].target = done
-        bars[0].update(done, finalize=True)

@@ -36,6 +36,7 @@ from topwork._networks.heads import set_units
 from topwork._private_keras import changed_since_compile
 from topwork._training.schedule import Schedule, check_fraction, last_part
 from topwork._training.step import build_metrics, is_distributed, takes_features
+from topwork._voice import say
 
 
 @public
@@ -273,8 +274,8 @@ def _say_not_split(model: keras.Model, reason: NotSplittable, verbose: str | int
     text = f"nothing of {model.name!r} is computed once, because {reason}."
     if any(layer.weights and not layer.trainable for layer in model.layers):
         warn(f"{text} Frozen layers run in every epoch.")
-    elif verbose != 0:
-        print(f"topwork: {verb()}: {text}", flush=True)
+    else:
+        say(f"{verb()}: {text}", verbose)
 
 
 def _check_before(model: keras.Model, train: Source, validation: Source | None) -> None:

@@ -23,6 +23,7 @@ from topwork._training.head_examples import check_class_weight, head_examples
 from topwork._training.linear import LinearModel, fit_linear
 from topwork._training.linear_head import LinearHead, linear_head, units_of
 from topwork._training.step import takes_features
+from topwork._voice import say
 
 
 @public
@@ -99,8 +100,7 @@ def fit_head(
     figures = _measure(model, head, tables[0])
     if len(tables) > 1:
         figures |= {f"val_{name}": value for name, value in _measure(model, head, tables[1]).items()}
-    if verbose != 0:
-        _say(solved, figures, time.perf_counter() - start)
+    _say(solved, figures, time.perf_counter() - start, verbose)
     return _history(model, solved, figures, len(tables[0].batch_lengths), verbose)
 
 
@@ -163,12 +163,12 @@ def _measure(model: keras.Model, head: LinearHead, table: Table) -> dict[str, fl
         return cast("dict[str, float]", model.evaluate(data, verbose=0, return_dict=True))
 
 
-def _say(solved: LinearModel, figures: dict[str, float], seconds: float) -> None:
+def _say(solved: LinearModel, figures: dict[str, float], seconds: float, verbose: str | int) -> None:
     measured = " - ".join(f"{name}: {value:.4f}" for name, value in figures.items())
-    print(
-        f"topwork: head solved in {seconds:.1f} s, penalty {solved.strength:.2g} of "
+    say(
+        f"head solved in {seconds:.1f} s, penalty {solved.strength:.2g} of "
         f"{len(solved.losses)} tried by cross-validation. {measured}",
-        flush=True,
+        verbose,
     )
 
 

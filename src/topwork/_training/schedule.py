@@ -13,6 +13,7 @@ import numpy as np
 from topwork._data.inputs import map_arrays
 from topwork._data.reading import DEFAULT_BATCH_SIZE, as_arrays
 from topwork._errors import InputError, whole_number
+from topwork._voice import check_verbose, resolved
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,7 @@ class Schedule:
                 )
         if self.shuffle not in (True, False, "batch"):
             raise InputError(f"shuffle must be True, False or 'batch'. Received: {self.shuffle!r}.")
+        check_verbose(self.verbose)
         self._check_callbacks()
         self._check_validation(has_validation)
 
@@ -99,7 +101,7 @@ class Schedule:
 
     def for_keras(self) -> dict[str, Any]:
         """The arguments of Keras' `fit` on a data set of batches that shuffles itself."""
-        arguments = dict(vars(self), shuffle=False)
+        arguments = dict(vars(self), shuffle=False, verbose=resolved(self.verbose))
         del arguments["batch_size"]
         if not isinstance(self.validation_freq, int):
             is_number = hasattr(self.validation_freq, "__index__")
