@@ -6,8 +6,11 @@ import errno
 import gc
 import itertools
 import math
+import os
 import re
+import shutil
 import tempfile
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +26,7 @@ from keras import layers
 
 from topwork._data.reading import Batch, Source
 from topwork._features import rows as rows_module
+from topwork._features import temporary
 from topwork._features.fingerprint import fingerprint
 from topwork._features.frozen_part import BATCH_SIZE, FrozenPart, in_full_batches
 from topwork._features.rows import RowBuffer, RowLayout
@@ -79,28 +83,109 @@ def test_a_buffer_reads_what_was_appended(lengths: list[int], limit: int, block:
         for i, length in enumerate(lengths):
             buffer.append(rows_of(length, 10, sum(lengths[:i])))
     assert len(buffer) == total
-    assert buffer.in_memory == (total * 10 <= limit)
+    assert buffer.place == ("memory" if total * 10 <= limit else "a temporary file")
     order = np.random.default_rng(0).permutation(np.repeat(np.arange(total), 2))
     np.testing.assert_array_equal(buffer.read(order), rows_of(total, 10)[order])
 
 
-def test_a_full_temporary_folder_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def limited_room(free: int, memory: int, patch: pytest.MonkeyPatch) -> None:
+    """A temporary disk with so many bytes that may be used, less what a buffer has written."""
+    usage = shutil.disk_usage(tempfile.gettempdir())
+    written = 0
+
+    class Counting:
+        def __init__(self, file: Any) -> None:
+            self._file = file
+
+        def write(self, view: Any) -> int:
+            nonlocal written
+            written += len(view)
+            return self._file.write(view)
+
+        def close(self) -> None:
+            self._file.close()
+
+    patch.setattr(rows_module.os, "fdopen", lambda *args, **kw: Counting(open_file(*args, **kw)))
+    patch.setattr(temporary.shutil, "disk_usage", lambda _: usage._replace(free=free - written, total=0))
+    patch.setattr(temporary, "available_memory", lambda: memory)
+
+
+open_file = os.fdopen
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 9), max_size=8),
+    limit=st.sampled_from([0, 40, 100]),
+    block=st.sampled_from([1, 30, 1000]),
+    free=st.integers(0, 300),
+)
+def test_rows_that_the_disk_has_no_room_for_are_kept_in_memory(
+    lengths: list[int], limit: int, block: int, free: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        patch.setattr(rows_module, "_BLOCK_BYTES", block)
+        limited_room(free, 10**6, patch)
+        buffer, total = RowBuffer(10, limit), sum(lengths)
+        for i, length in enumerate(lengths):
+            buffer.append(rows_of(length, 10, sum(lengths[:i])))
+        order = np.random.default_rng(0).permutation(np.repeat(np.arange(total), 2))
+        np.testing.assert_array_equal(buffer.read(order), rows_of(total, 10)[order])
+        assert len(buffer) == total
+    stays = total * 10 <= limit
+    assert buffer.place == "memory" or not stays
+    assert "memory" not in buffer.place or stays or free < total * 10
+    assert len(said) == (not stays and "memory" in buffer.place)
+    assert all("What follows is kept in memory, of which 500,000 bytes" in str(w.message) for w in said)
+
+
+def test_a_full_temporary_folder_and_full_memory_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = RowBuffer(10, 0)
+    limited_room(25, 40, monkeypatch)
+    buffer.append(rows_of(2, 10))
+    with pytest.warns(
+        UserWarning, match=r"file of features cannot grow: 10 bytes are needed in .*, and 5"
+    ):
+        buffer.append(rows_of(1, 10, 2))
+    buffer.append(rows_of(1, 10, 3))
+    assert buffer.place == "a temporary file and memory"
+    with pytest.raises(OSError, match=re.escape(tempfile.gettempdir())) as caught:
+        buffer.append(rows_of(3, 10))
+    assert caught.value.errno == errno.ENOSPC
+    text = str(caught.value)
+    assert "fit: there is no more room for features in memory, and none in the temporary file: " in text
+    assert "10 bytes are needed" in text
+    assert "what was computed is lost" in text
+    np.testing.assert_array_equal(buffer.read(np.arange(4)), rows_of(4, 10))
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)])
+def test_a_disk_that_is_full_before_it_says_so(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     buffer = RowBuffer(10, 0)
     buffer.append(rows_of(2, 10))
 
     class Full:
         def write(self, _: Any) -> int:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(buffer, "_file", Full())
-    with pytest.raises(OSError, match=re.escape(tempfile.gettempdir())) as caught:
+    with pytest.warns(UserWarning, match=r"cannot grow: 30 bytes .* allows less, as with a quota"):
+        buffer.append(rows_of(3, 10, 2))
+    np.testing.assert_array_equal(buffer.read(np.arange(5)), rows_of(5, 10))
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.ENOSPC])
+def test_a_temporary_file_that_cannot_be_made(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: Any) -> Any:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(rows_module.tempfile, "mkstemp", refuse)
+    buffer = RowBuffer(10, 0)
+    with pytest.warns(UserWarning, match=r"cannot grow: .*(Permission denied|as with a quota)"):
         buffer.append(rows_of(3, 10))
-    assert caught.value.errno == errno.ENOSPC
-    text = str(caught.value)
-    assert "fit: the temporary file of features has no more room: 30 bytes are needed in" in text
-    assert "what was computed is lost" in text
-    assert "is kept" not in text
-    np.testing.assert_array_equal(buffer.read(np.arange(2)), rows_of(2, 10))
+    buffer.append(rows_of(3, 10, 3))
+    np.testing.assert_array_equal(buffer.read(np.arange(6)), rows_of(6, 10))
 
 
 def test_other_errors_of_the_temporary_file_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,18 +221,17 @@ def test_rows_in_a_file_take_no_memory() -> None:
 
 def test_rows_that_memory_has_no_room_for_go_to_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows_module, "_BLOCK_BYTES", 40)
-    buffer, fill_blocks, n_calls = RowBuffer(10, math.inf), RowBuffer._fill_blocks, 0
+    buffer = RowBuffer(10, math.inf)
 
-    def third_time_full(self: RowBuffer, rows: Any) -> None:
-        nonlocal n_calls
-        n_calls += 1
-        fill_blocks(self, rows)  # what it took before it failed is not counted as there
-        if n_calls == 3:
-            raise MemoryError
+    class Full(list):  # type: ignore[type-arg]
+        def append(self, block: Any) -> None:
+            super().append(block)  # what it took before it failed is not counted as there
+            if len(self) == 7:
+                raise MemoryError
 
-    monkeypatch.setattr(RowBuffer, "_fill_blocks", third_time_full)
+    monkeypatch.setattr(buffer, "_blocks", Full())
     for start in range(0, 40, 10):
-        assert buffer.in_memory == (start < 30)
+        assert buffer.place == ("memory" if start < 30 else "a temporary file")
         buffer.append(rows_of(10, 10, start))
     np.testing.assert_array_equal(buffer.read(np.arange(40)), rows_of(40, 10))
 

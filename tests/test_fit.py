@@ -655,24 +655,37 @@ def test_all_caches_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def small_temporary_disk(free: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = shutil.disk_usage(tempfile.gettempdir())._replace(free=free)
+    usage = shutil.disk_usage(tempfile.gettempdir())._replace(free=free, total=free)
     monkeypatch.setattr(temporary.shutil, "disk_usage", lambda _: usage)
 
 
 def test_a_small_temporary_disk_is_known_before_anything_is_computed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # 20 rows of 16 bytes.
-    small_temporary_disk(100, monkeypatch)
+    # 20 rows of 16 bytes, and 5 of the validation data: only the two together are too many.
+    small_temporary_disk(400, monkeypatch)
     monkeypatch.setattr(temporary, "available_memory", lambda: 200)
-    monkeypatch.setattr(FrozenPart, "rows", lambda *_: pytest.fail("something was computed"))
     data = tf.data.Dataset.from_tensor_slices((IMAGES, CLASSES)).batch(1)
+    tw.fit(make_model(), data, cache="disk", verbose=0)
+    monkeypatch.setattr(FrozenPart, "rows", lambda *_: pytest.fail("something was computed"))
     with pytest.raises(OSError, match="fit: no room for the features") as caught:
-        tw.fit(make_model(), data, cache="disk", verbose=0)
+        tw.fit(make_model(), data, validation_data=data.take(5), cache="disk", verbose=0)
     assert caught.value.errno == errno.ENOSPC
     text = str(caught.value)
-    assert "take 320 bytes: 100 are free in the temporary folder" in text
-    assert "100 of memory may be used. Nothing was computed yet" in text
+    assert "take 400 bytes: 380 may be used in the temporary folder" in text
+    assert "and 100 of memory. Nothing was computed yet" in text
+
+
+@pytest.mark.parametrize("head", [False, True])
+def test_the_room_is_that_of_all_data_sets(head: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Memory holds the training data, and neither it nor the disk the validation data.
+    for module in (computation, temporary):
+        monkeypatch.setattr(module, "available_memory", lambda: 1000)
+    small_temporary_disk(200, monkeypatch)
+    monkeypatch.setattr(FrozenPart, "rows", lambda *_: pytest.fail("something was computed"))
+    data = tf.data.Dataset.from_tensor_slices((IMAGES, CLASSES)).batch(1)
+    with pytest.raises(OSError, match=r"no room for the features, which take 320 bytes: 190 may"):
+        (tw.fit_head if head else tw.fit)(make_model(), data, validation_data=data, verbose=0)
 
 
 def test_what_a_small_temporary_disk_does_not_hold_is_kept_in_memory(
@@ -680,7 +693,7 @@ def test_what_a_small_temporary_disk_does_not_hold_is_kept_in_memory(
 ) -> None:
     small_temporary_disk(100, monkeypatch)
     data = tf.data.Dataset.from_tensor_slices((IMAGES, CLASSES)).batch(1)
-    with pytest.warns(UserWarning, match="fit: the features take 320 bytes, and 100 are free in"):
+    with pytest.warns(UserWarning, match="fit: the features take 320 bytes, and 95 may be used in"):
         tw.fit(make_model(), data, cache="disk", verbose=1)
     assert "in memory." in capsys.readouterr().out
 
@@ -693,7 +706,7 @@ def test_stored_features_that_memory_has_no_room_for_are_read_from_the_store(
 
     in_memory = trained(cache_dir=tmp_path / "store")
     monkeypatch.setattr(RowBuffer, "append_in_memory", full)
-    monkeypatch.setattr(RowBuffer, "_spill", full)
+    monkeypatch.setattr(RowBuffer, "_open_file", full)
     for a, b in zip(in_memory, trained(cache_dir=tmp_path / "store"), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -727,8 +740,8 @@ def test_what_will_not_fit_is_not_gathered_in_memory_first(
         in_memory += len(rows)
         fill_blocks(buffer, rows)
 
-    fill_blocks = RowBuffer._fill_blocks
-    monkeypatch.setattr(RowBuffer, "_fill_blocks", counting)
+    fill_blocks = RowBuffer.append_in_memory
+    monkeypatch.setattr(RowBuffer, "append_in_memory", counting)
     tw.fit(make_model(), data, verbose=0)
     assert in_memory <= most
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from topwork._features import memory
+from topwork._features import memory, temporary
 from topwork._features.memory import available_memory
 
 MEGABYTE = 2**20
@@ -110,6 +111,59 @@ def test_groups_of_the_first_version(
     assert available_memory() == 60
 
 
+def test_a_temporary_disk_in_memory_is_memory(proc: Path, tmp_path: Path) -> None:
+    place = tmp_path / "a b"
+    place.mkdir()
+    escaped = str(tmp_path / "a b").replace(" ", r"\040")
+    lines = [
+        "27 1 254:0 / / rw - ext4 /dev/vda rw",
+        f"28 27 0:25 / {escaped} rw,nosuid shared:3 - tmpfs tmpfs rw,size=4k",
+        "29 27 0:26 / /nowhere/else rw - tmpfs tmpfs rw",
+    ]
+    write(proc / "self", mountinfo="\n".join(lines))
+    assert [memory.takes_memory(each) for each in (place, place / "deep", tmp_path)] == [
+        True,
+        True,
+        False,
+    ]
+    write(proc / "self", mountinfo="\n".join([*lines, f"30 28 254:1 / {escaped} rw - xfs /dev/vdb rw"]))
+    assert not memory.takes_memory(place)
+    (proc / "self" / "mountinfo").unlink()
+    assert not memory.takes_memory(place)
+
+
+def test_of_a_temporary_disk_in_memory_half_of_what_is_free_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=10_000, total=100_000)
+    monkeypatch.setattr(temporary.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(temporary, "available_memory", lambda: 6_000)
+    monkeypatch.setattr(temporary, "takes_memory", lambda _: False)
+    assert temporary.room(tmp_path) == 5_000  # a twentieth of the disk is left to others
+    monkeypatch.setattr(temporary, "takes_memory", lambda _: True)
+    assert temporary.room(tmp_path) == 3_000
+    monkeypatch.setattr(temporary.shutil, "disk_usage", lambda _: usage._replace(total=10**15))
+    assert temporary.room(tmp_path) == 0  # and no more than 1 GB
+
+
+@pytest.mark.parametrize(
+    ("needed", "limit", "expected"),
+    [
+        ([30, 60], 100, [100, 70]),
+        ([30, 80], 100, [100, 0]),
+        ([200, 60], 100, [0, 100]),
+        ([None, 60], 100, [20, 80]),
+        ([60, None], 100, [100, 8]),
+        ([None, None], float("inf"), [float("inf"), float("inf")]),
+        ([5, None], 0, [0, 0]),
+        ([0], 0, [0]),
+        ([], 0, []),
+    ],
+)
+def test_memory_is_shared_out(needed: list[int | None], limit: float, expected: list[float]) -> None:
+    assert temporary.memory_limits(needed, limit) == pytest.approx(expected)
+
+
 def test_what_cannot_be_read_is_no_limit(proc: Path, tmp_path: Path) -> None:
     mount(proc, "cgroup2", tmp_path / "cgroup", "/", "0::/a")
     write(tmp_path / "cgroup" / "a", memory__max="many", memory__current=1)
@@ -162,7 +216,7 @@ def test_rows_beyond_a_limit_of_the_process_go_to_a_file() -> None:
         buffer = RowBuffer(2**20, 10**12)
         for i in range(60):
             buffer.append(np.full((10, 2**20), i, np.uint8))
-        assert not buffer.in_memory
+        assert buffer.place == "a temporary file"
         for i in range(60):
             assert (buffer.read(np.arange(10) + 10 * i) == i).all(), i
     """)

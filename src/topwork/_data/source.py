@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -49,6 +50,14 @@ class Source:
     only_plainly: str | None = None
     is_endless: bool = False
     class_names: tuple[str, ...] | None = None
+
+    @functools.cached_property
+    def n_images_at_least(self) -> int | None:
+        """How many images there are, judged by the first batch; None where there is no telling."""
+        if self.n_batches is None:
+            return None
+        first = next(self.batches(), None)
+        return 0 if first is None else (self.n_batches - 1) * len(first) + 1
 
 
 def unpacked(

@@ -9,11 +9,10 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from topwork._data.checks import Guard
 from topwork._data.classes import Classes, classes_of
 from topwork._errors import InputError, warn
 from topwork._evidence.labelled import LabelledData
-from topwork._features.computation import Cache, Computation
+from topwork._features.computation import Cache, Computation, Run
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.table import Table
 from topwork._networks.graph import steps
@@ -50,12 +49,9 @@ def average_features(
 ) -> AverageFeatures:
     """Run a network once over each of two data sets, the one to train on first."""
     computation = Computation(network, FrozenPart(_averages(network, cuts)), cache, verbose)
-    tables = []
-    for each in data:
-        name = f"{each.name} ({network.name})"
-        tables.append(computation.table(each.open(network), name, labelled=False))
-        if len(tables[-1]) == 0:
-            Guard(network, f"the {name}", labelled=False).check_not_empty()
+    tables = computation.tables(
+        *(Run(each.open(network), f"{each.name} ({network.name})", labelled=False) for each in data)
+    )
     computation.say(tables)
     if any(table.sample_weight is not None for table in tables):
         warn(

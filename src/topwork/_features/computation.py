@@ -7,6 +7,7 @@ import functools
 import math
 import os
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -19,6 +20,7 @@ from topwork._features.fingerprint import fingerprint
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.memory import MEMORY_FRACTION, available_memory
 from topwork._features.table import Keeping, Table, compute_table
+from topwork._features.temporary import memory_limits
 from topwork._features.unknown_code import unknown_code
 from topwork._store.collection import Collection
 from topwork._store.inventory import readable
@@ -45,14 +47,11 @@ class Cache:
         address = fingerprint(frozen.prefix)
         return self.store.collection(address, row_bytes=frozen.layout.row_bytes, about=about)
 
-    def keeping(self, collection: Collection | None) -> Keeping:
-        """A place for the rows of one more data set."""
+    def memory_limit(self) -> float:
+        """Bytes of memory that may be taken for features."""
         limits = {"memory": math.inf, "disk": 0.0}
         limit = limits.get(self.kind)
-        if limit is None:
-            limit = MEMORY_FRACTION * available_memory()
-        n_stored = 0 if collection is None else len(collection)
-        return Keeping(limit, collection, self.store, n_stored)
+        return MEMORY_FRACTION * available_memory() if limit is None else limit
 
 
 def open_cache(cache: Any, cache_dir: str | os.PathLike[str] | None) -> Cache:
@@ -65,6 +64,32 @@ def open_cache(cache: Any, cache_dir: str | os.PathLike[str] | None) -> Cache:
             "what is. Leave one of them out."
         )
     return Cache(str(cache), None if cache_dir is None else open_store(cache_dir))
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A data set that the frozen part is run over.
+
+    Attributes:
+        source: The data.
+        name: Of the data, for messages.
+        augment: Makes another copy of each image; None: as they are.
+        views: How many copies.
+        labelled: Whether its labels have to be what the model's losses take.
+        may_be_empty: Whether no image is no mistake.
+    """
+
+    source: Source
+    name: str
+    augment: Augment | None = None
+    views: int = 1
+    labelled: bool = True
+    may_be_empty: bool = False
+
+    def bytes_at_least(self, row_bytes: int) -> int | None:
+        """How many bytes of features are to come; None where there is no telling."""
+        at_least = self.source.n_images_at_least
+        return None if at_least is None else at_least * self.views * row_bytes
 
 
 class Computation:
@@ -87,32 +112,48 @@ class Computation:
         # Opened once for all data sets: the weights are hashed for it, and every shard is read.
         return self._cache.open(self._frozen, {"model": self._model.name})
 
-    def table(
-        self,
-        source: Source,
-        name: str,
-        augment: Augment | None = None,
-        views: int = 1,
-        *,
-        labelled: bool = True,
-    ) -> Table:
-        """Run the frozen part over a data set, or find what was stored of it."""
-        guard = Guard(self._model, f"the {name}", labelled=labelled)
-        keeping = self._cache.keeping(self._collection)
-        with progress(name, source.n_batches, "batch", self._verbose) as count:
+    def tables(self, *runs: Run) -> list[Table]:
+        """Run the frozen part over data sets, or find what was stored of them.
+
+        That there is room for all of them is known before anything is computed for the first.
+        """
+        return [
+            self._table(run, keeping) for run, keeping in zip(runs, self._keepings(runs), strict=False)
+        ]
+
+    def _table(self, run: Run, keeping: Keeping) -> Table:
+        guard = Guard(self._model, f"the {run.name}", labelled=run.labelled)
+        with progress(run.name, run.source.n_batches, "batch", self._verbose) as count:
             table = compute_table(
                 self._frozen,
-                source,
+                run.source,
                 keeping,
                 check=guard.check,
-                augment=None if augment is None else on_arrays(augment),
-                views=views,
+                augment=None if run.augment is None else on_arrays(run.augment),
+                views=run.views,
                 advance=lambda _: count(),
-                name=name,
+                name=run.name,
             )
-        if labelled:
+        if not run.may_be_empty:
             guard.check_not_empty()
         return table
+
+    def _keepings(self, runs: Sequence[Run]) -> Iterator[Keeping]:
+        """Where the rows of each data set go."""
+        row_bytes, limit = self._frozen.layout.row_bytes, self._cache.memory_limit()
+        store, collection = self._cache.store, self._collection
+        if store is None or collection is None:
+            # Of data sets a batch is read for it: not where it does not matter.
+            needed = [None if limit == math.inf else run.bytes_at_least(row_bytes) for run in runs]
+            yield from map(Keeping, memory_limits(needed, limit))
+            return
+
+        def check_space() -> None:
+            needed = sum(run.bytes_at_least(row_bytes) or 0 for run in runs)
+            store.check_space(needed - len(collection) * row_bytes)
+
+        for _ in runs:  # the limit is asked for anew: the rows of those before may be in memory
+            yield Keeping(self._cache.memory_limit(), collection, check_space, str(store.directory))
 
     def say(self, tables: list[Table]) -> None:
         """Say in one line what was computed once, how large it is and where it is kept."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,7 @@ from pathlib import Path, PurePosixPath
 MEMORY_FRACTION = 0.5
 
 _PROC = Path("/proc")
+_IN_MEMORY = {"tmpfs", "ramfs"}
 # Of each version of control groups: its limits, what is used, and, in memory.stat, what of it the
 # system gives back when asked: pages of files that were read long ago.
 _CONTROL_GROUPS = {
@@ -61,6 +63,35 @@ def _process_limits_left() -> list[int]:
     ]
 
 
+def takes_memory(folder: Path) -> bool:
+    """Whether what is written into `folder` is kept in memory, as in the `/tmp` of many a Linux."""
+    try:
+        mounts = (_PROC / "self" / "mountinfo").read_text().splitlines()
+        place = folder.resolve()
+    except OSError:
+        return False
+    found = [
+        (len(point.parts), kind)
+        for _, point, kind, _ in map(_mount, mounts)
+        if point in (place, *place.parents)
+    ]
+    # Of two on the same point the later one hides the other.
+    return (
+        bool(found) and max(enumerate(found), key=lambda each: (each[1][0], each[0]))[1][1] in _IN_MEMORY
+    )
+
+
+def _mount(line: str) -> tuple[str, Path, str, list[str]]:
+    """Of a line of mountinfo: the root of what is mounted, where, its file system, and its options."""
+    # ... root of what is mounted, mount point, ... - type, source, options
+    before, _, after = line.partition(" - ")
+    root, point = (
+        re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), each) for each in before.split()[3:5]
+    )
+    kind, *_, options = after.split()
+    return root, Path(point), kind, options.split(",")
+
+
 def _control_groups_left() -> list[int]:
     """What is left in the process' own group and in each above it, of both versions."""
     return [
@@ -83,12 +114,9 @@ def _control_groups() -> Iterator[tuple[str, Path]]:
         _, controllers, path = line.split(":", 2)
         if not controllers or "memory" in controllers.split(","):
             paths["cgroup" if controllers else "cgroup2"] = PurePosixPath(path)
-    for line in mounts:  # ... root of what is mounted, mount point, ... - type, source, options
-        before, _, after = line.partition(" - ")
-        root, mount_point = before.split()[3:5]
-        version, *_, options = after.split()
-        if version in paths and (version == "cgroup2" or "memory" in options.split(",")):
-            yield from ((version, folder) for folder in _upwards(Path(mount_point), root, paths[version]))
+    for root, mount_point, version, options in map(_mount, mounts):
+        if version in paths and (version == "cgroup2" or "memory" in options):
+            yield from ((version, folder) for folder in _upwards(mount_point, root, paths[version]))
 
 
 def _upwards(mount_point: Path, root: str, path: PurePosixPath) -> list[Path]:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from topwork._features.temporary import no_more_room
+from topwork._features.temporary import memory_instead, no_more_room, room, short_of
 from topwork._store.files import is_full
 from topwork._store.index import Locations
 from topwork._store.open_file import OpenFile
@@ -91,43 +91,47 @@ def layout_of(tensors: Sequence[Any]) -> RowLayout:
 
 
 class RowBuffer:
-    """Rows in the order they come, in memory up to a limit or its end, then in a temporary file.
+    """Rows in the order they come: in memory up to a limit or its end, then in a temporary file.
 
-    The file has no name where the system allows that, so that it is gone whatever ends the process.
+    Where its disk has no more room, what follows is kept in memory again, as far as that goes. The file
+    has no name where the system allows that, so that it is gone whatever ends the process.
     """
 
     def __init__(self, row_bytes: int, memory_limit: float) -> None:
         self._row_bytes = row_bytes
         self._memory_limit = memory_limit
         self._rows_a_block = max(1, _BLOCK_BYTES // row_bytes)
-        self._blocks: list[Bytes] = []
+        self._blocks: list[Bytes] = []  # of the rows after those in the file
+        self._n_in_memory = self._n_in_file = 0
         self._file: Any = None
         self._reader: OpenFile | None = None
-        self._count = 0
+        self._short = ""  # of what the file is short, once it is
 
     def __len__(self) -> int:
-        return self._count
+        return self._n_in_file + self._n_in_memory
 
     @property
-    def in_memory(self) -> bool:
-        return self._file is None
+    def place(self) -> str:
+        """Where the rows are, for people."""
+        places = {"a temporary file": self._n_in_file, "memory": self._n_in_memory}
+        return " and ".join(place for place, n_rows in places.items() if n_rows) or "memory"
 
     def append(self, rows: Bytes) -> None:
-        """Add rows (n, row_bytes); they are copied."""
-        if len(rows) == 0:
+        """Add rows (n, row_bytes); they are copied.
+
+        Raises:
+            OSError: with ``errno.ENOSPC`` if there is room neither in memory nor on the temporary disk.
+        """
+        if len(rows) == 0 or self._fits_in_memory(rows):
             return
-        total = (self._count + len(rows)) * self._row_bytes
-        if self._file is None and total > self._memory_limit:
-            self._spill()
-        if self._file is None:
-            try:
-                self.append_in_memory(rows)
-            except MemoryError:  # less than was thought at the beginning: others take it too
-                self._spill()
-            else:
+        if not self._short:
+            self._move_to_file()
+            if not self._short and self._write(rows):
                 return
-        self._write(rows)
-        self._count += len(rows)
+            taken = self._n_in_memory * self._row_bytes
+            self._memory_limit = taken + memory_instead(rows.nbytes, self._short)
+        if not self._fits_in_memory(rows):
+            raise no_more_room(self._short)
 
     def append_in_memory(self, rows: Bytes) -> None:
         """The same without the way out.
@@ -135,52 +139,79 @@ class RowBuffer:
         Raises:
             MemoryError: There is none left. No row was added.
         """
-        self._fill_blocks(rows)
-        self._count += len(rows)
+        at = self._n_in_memory
+        while len(rows):
+            block, place = divmod(at, self._rows_a_block)
+            if block == len(self._blocks):
+                self._blocks.append(np.empty((self._rows_a_block, self._row_bytes), np.uint8))
+            taken = min(len(rows), self._rows_a_block - place)
+            self._blocks[block][place : place + taken] = rows[:taken]
+            rows, at = rows[taken:], at + taken
+        self._n_in_memory = at
 
     def read(self, locations: Locations) -> Bytes:
         """The rows at `locations`, which count from 0 in the order of `append`."""
-        if self._file is None and len(self._blocks) == 1:
+        if self._n_in_file == 0 and len(self._blocks) == 1:
             return self._blocks[0][locations]
         rows = np.empty((len(locations), self._row_bytes), np.uint8)
         for row, location in zip(rows, locations.tolist(), strict=True):
-            if self._reader is None:
-                block, place = divmod(location, self._rows_a_block)
-                row[:] = self._blocks[block][place]
-            else:
+            if self._reader is not None and location < self._n_in_file:
                 self._reader.read_into(row.data, location * self._row_bytes)
+            else:
+                block, place = divmod(location - self._n_in_file, self._rows_a_block)
+                row[:] = self._blocks[block][place]
         return rows
 
-    def _fill_blocks(self, rows: Bytes) -> None:
-        at = self._count
-        while len(rows):
-            place = at % self._rows_a_block
-            if place == 0:
-                self._blocks.append(np.empty((self._rows_a_block, self._row_bytes), np.uint8))
-            taken = min(len(rows), self._rows_a_block - place)
-            self._blocks[-1][place : place + taken] = rows[:taken]
-            rows, at = rows[taken:], at + taken
+    def _fits_in_memory(self, rows: Bytes) -> bool:
+        """Add the rows, if they are within the limit and memory has room for them."""
+        if (self._n_in_memory + len(rows)) * self._row_bytes > self._memory_limit:
+            return False
+        try:
+            self.append_in_memory(rows)
+        except MemoryError:  # less than was thought at the beginning: others take it too
+            return False
+        return True
 
-    def _spill(self) -> None:
-        descriptor, name = tempfile.mkstemp(prefix="topwork-features-")
+    def _move_to_file(self) -> None:
+        self._memory_limit = 0
+        if self._file is None:
+            self._open_file()
+        while self._n_in_memory and not self._short:
+            block = self._blocks[0][: self._n_in_memory]
+            if self._write(block):
+                self._n_in_memory -= len(block)
+                del self._blocks[0]
+        if not self._n_in_memory:
+            self._blocks.clear()
+
+    def _open_file(self) -> None:
+        try:
+            descriptor, name = tempfile.mkstemp(prefix="topwork-features-")
+        except OSError as error:
+            self._short = short_of(self._row_bytes, error)
+            return
         self._reader = OpenFile(Path(name))
         self._file = os.fdopen(descriptor, "wb", buffering=0)
         weakref.finalize(self, _remove, self._file, name)
         if os.name == "posix":  # elsewhere an open file cannot be removed
             Path(name).unlink()
-        for start, block in zip(range(0, self._count, self._rows_a_block), self._blocks, strict=False):
-            self._write(block[: self._count - start])
-        self._blocks.clear()
 
-    def _write(self, rows: Bytes) -> None:
+    def _write(self, rows: Bytes) -> bool:
+        """Whether the file has taken the rows; if not, it takes no more."""
         view = np.ascontiguousarray(rows).data.cast("B")
         try:
+            if view.nbytes > room(Path(tempfile.gettempdir())):
+                self._short = short_of(view.nbytes)
+                return False
             while view.nbytes:
                 view = view[self._file.write(view) :]
         except OSError as error:
             if not is_full(error):
                 raise
-            raise no_more_room(view.nbytes) from error
+            self._short = short_of(rows.nbytes, error)
+            return False
+        self._n_in_file += len(rows)
+        return True
 
 
 def _remove(file: Any, name: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import math
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,17 +17,12 @@ from topwork._data.reading import Batch, Source
 from topwork._errors import InputError
 from topwork._features.frozen_part import FrozenPart, in_full_batches
 from topwork._features.rows import RowBuffer, RowLayout
-from topwork._features.temporary import fits_on_disk
 from topwork._store.collection import Collection
 from topwork._store.index import Locations
 from topwork._store.shards import KEY_BYTES, Bytes
-from topwork._store.store import Store
 
 # How many rows are computed before looking again for what other processes completed meanwhile.
 _REFRESH_ROWS = 512
-# Of data of unknown length less is kept in memory before a file takes it: it may all have to move.
-_SHARE_OF_UNKNOWN = 0.2
-
 
 Features = dict[str, tuple[Any, ...]]
 _FEATURES = "topwork_features"
@@ -136,14 +130,15 @@ class Keeping:
     Attributes:
         memory_limit: Bytes of memory to keep rows in, before a file takes them.
         collection: Of a feature store, to keep them for later runs.
-        store: The store that the collection is in.
-        n_stored: How many rows the collection had when it was opened.
+        check_space: Raises if the store has no room for what is to come; called before anything is
+            computed for it.
+        place: The folder of the store.
     """
 
     memory_limit: float
     collection: Collection | None = None
-    store: Store | None = None
-    n_stored: int = 0
+    check_space: Callable[[], None] = lambda: None
+    place: str = ""
 
 
 def compute_table(
@@ -173,11 +168,7 @@ def compute_table(
         InputError: Features are NaN or infinite.
     """
     reader = _Reader(source, check, augment, views)
-    sink = (
-        _Kept(frozen, keeping, source.n_batches, views)
-        if keeping.collection is None
-        else _Stored(frozen, keeping, source.n_batches, views)
-    )
+    sink = (_Kept if keeping.collection is None else _Stored)(frozen, keeping, views)
     with sink:
         for inputs, tags in in_full_batches(sink.missing(reader.images(advance))):
             rows = frozen.rows(inputs)
@@ -245,12 +236,9 @@ class _Reader:
 class _Kept:
     """Rows in memory or a temporary file, for this run."""
 
-    def __init__(self, frozen: FrozenPart, keeping: Keeping, n_batches: int | None, views: int) -> None:
-        self._row_bytes = frozen.layout.row_bytes
-        self._n_batches, self._views = n_batches, views
-        share = 1.0 if n_batches is not None else _SHARE_OF_UNKNOWN
-        self._memory_limit = share * keeping.memory_limit
-        self._buffer = RowBuffer(self._row_bytes, self._memory_limit)
+    def __init__(self, frozen: FrozenPart, keeping: Keeping, views: int) -> None:
+        self._views = views
+        self._buffer = RowBuffer(frozen.layout.row_bytes, keeping.memory_limit)
         self._tags: list[Any] = [np.empty(0, np.int64)]
 
     def __enter__(self) -> _Kept:
@@ -264,15 +252,8 @@ class _Kept:
         return len(self._buffer)
 
     def missing(self, images: Iterator[tuple[list[Any], Any]]) -> Iterator[tuple[list[Any], Any]]:
-        """All images. What will not fit into memory goes to the file from the first row on."""
-        for i, (inputs, tags) in enumerate(images):
-            if i == 0:
-                at_least = _rows_at_least(self._n_batches, len(inputs[0]), self._views)
-                needed = at_least * self._row_bytes
-                if needed > self._memory_limit:
-                    limit = 0 if fits_on_disk(needed) else math.inf
-                    self._buffer = RowBuffer(self._row_bytes, limit)
-            yield inputs, tags
+        """All images."""
+        return images
 
     def images_of(self, tags: Any) -> Any:
         """The numbers of the images that rows with these tags are of."""
@@ -283,17 +264,15 @@ class _Kept:
         self._tags.append(tags)
 
     def finish(self) -> tuple[Callable[[Locations], Bytes], str]:
-        place = "memory" if self._buffer.in_memory else "a temporary file"
-        return _rows_by_tag(self._buffer, np.concatenate(self._tags)), place
+        return _rows_by_tag(self._buffer, np.concatenate(self._tags)), self._buffer.place
 
 
 class _Stored:
     """Rows in a feature store, where what is there already is not computed again."""
 
-    def __init__(self, frozen: FrozenPart, keeping: Keeping, n_batches: int | None, views: int) -> None:
+    def __init__(self, frozen: FrozenPart, keeping: Keeping, views: int) -> None:
         assert keeping.collection is not None
-        self._collection, self._keeping = keeping.collection, keeping
-        self._n_batches, self._views = n_batches, views
+        self._collection, self._keeping, self._views = keeping.collection, keeping, views
         self._row_bytes = frozen.layout.row_bytes
         self._keys: list[Bytes] = [np.empty((0, KEY_BYTES), np.uint8)]
         self._tags: list[Any] = [np.empty(0, np.int64)]
@@ -321,7 +300,7 @@ class _Stored:
                 self._under_way.add(key)
             if new.any():
                 if len(self._under_way) == new.sum():  # the first ones
-                    self._check_space(len(inputs[0]))
+                    self._keeping.check_space()
                 yield [array[new] for array in inputs], keys[new]
 
     def images_of(self, keys: Any) -> Any:
@@ -336,16 +315,10 @@ class _Stored:
             self._collection.refresh()
             self._refresh_at += _REFRESH_ROWS
 
-    def _check_space(self, batch_length: int) -> None:
-        """Raise before anything is computed if the disk cannot hold what is to come."""
-        if self._keeping.store is not None:
-            at_least = _rows_at_least(self._n_batches, batch_length, self._views)
-            self._keeping.store.check_space((at_least - self._keeping.n_stored) * self._row_bytes)
-
     def finish(self) -> tuple[Callable[[Locations], Bytes], str]:
         keys = np.concatenate(self._keys)
         locations = _by_tag(self._collection.locate(keys), np.concatenate(self._tags))
-        place = str(getattr(self._keeping.store, "directory", ""))
+        place = self._keeping.place
         if len(keys) * self._row_bytes > self._keeping.memory_limit:
             return lambda tags: self._collection.read(locations[tags]), place
         buffer = RowBuffer(self._row_bytes, self._keeping.memory_limit)
@@ -357,11 +330,6 @@ class _Stored:
             return lambda tags: self._collection.read(locations[tags]), place
         places = np.searchsorted(ordered, locations)
         return lambda tags: buffer.read(places[tags]), place
-
-
-def _rows_at_least(n_batches: int | None, batch_length: int, views: int) -> int:
-    """How many rows are to come, judged by the first batch; 0 where there is no telling."""
-    return 0 if n_batches is None else ((n_batches - 1) * batch_length + 1) * views
 
 
 def _rows_by_tag(buffer: RowBuffer, tags: Any) -> Callable[[Locations], Bytes]:

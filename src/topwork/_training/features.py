@@ -13,7 +13,7 @@ import tensorflow as tf
 from topwork._data.origin import in_order
 from topwork._data.reading import open_source
 from topwork._errors import closest, public
-from topwork._features.computation import Computation, open_cache
+from topwork._features.computation import Computation, Run, open_cache
 from topwork._features.frozen_part import FrozenPart
 from topwork._networks.graph import head_start, require_functional
 
@@ -57,7 +57,7 @@ def features(
     part = keras.Model(model.inputs, _tensor(model, layer))
     source = open_source(part, in_order(x)[0])
     computation = Computation(part, FrozenPart(part), open_cache("auto", cache_dir), verbose)
-    table = computation.table(source, "images", labelled=False)
+    (table,) = computation.tables(Run(source, "images", labelled=False, may_be_empty=True))
     computation.say([table])
     rows = table.read(np.arange(len(table)))
     return table.layout.unpack(tf.constant(rows))[0].numpy()

@@ -26,7 +26,7 @@ from topwork._data.randomness import randomness_in
 from topwork._data.reading import Source, build_sequential, first_inputs, open_source
 from topwork._data.weighting import balanced, class_weights, complete
 from topwork._errors import InputError, public, verb, warn
-from topwork._features.computation import Computation, open_cache
+from topwork._features.computation import Computation, Run, open_cache
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.split import NotSplittable, Split, split
 from topwork._features.table import Table
@@ -149,9 +149,10 @@ def fit(
         return _fit_plainly(model, train, validation, augment, schedule)
     warn_of_one_view(augment, views)
     computation = Computation(model, FrozenPart(halves.prefix), place, verbose)
-    tables = [computation.table(train, "training data", augment, views)]
+    runs = [Run(train, "training data", augment, views)]
     if validation is not None:
-        tables.append(computation.table(validation, "validation data"))
+        runs.append(Run(validation, "validation data"))
+    tables = computation.tables(*runs)
     computation.say(tables)
     sources = [source for source in (train, validation) if source is not None]
     return _fit_on_features(model, halves.tail, tables, sources, schedule)

@@ -13,7 +13,7 @@ from topwork._data.origin import has_units, learn_names, targets_of
 from topwork._data.randomness import randomness_in
 from topwork._data.reading import build_sequential, open_source
 from topwork._errors import public, warn
-from topwork._features.computation import Computation, open_cache
+from topwork._features.computation import Computation, Run, open_cache
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.memory import MEMORY_FRACTION, available_memory
 from topwork._features.table import Table
@@ -136,7 +136,7 @@ def _tables(
         _warn_of_randomness(parts[0], name)
     prefix = keras.Model(model.inputs, head.features, name=f"{model.name}_prefix")
     computation = Computation(model, FrozenPart(prefix), cache, verbose)
-    tables = [computation.table(source, name) for name, source in sources.items()]
+    tables = computation.tables(*(Run(source, name) for name, source in sources.items()))
     computation.say(tables)
     return tables
 

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from topwork._data.reading import open_source
-from topwork._features.computation import Computation, open_cache
+from topwork._features.computation import Computation, Run, open_cache
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.split import NotSplittable, split
 from topwork._figures import BLUE, RED, new_figure
@@ -117,7 +117,7 @@ def find_learning_rate(
             f"once, because {reason}. Freeze the backbone, freeze(backbone), before the head is added."
         ) from reason
     computation = Computation(model, FrozenPart(halves.prefix), open_cache("auto", cache_dir), verbose)
-    table = computation.table(open_source(model, x, y), "training data")
+    (table,) = computation.tables(Run(open_source(model, x, y), "training data"))
     rates = np.geomspace(lowest, highest, steps)
     with _as_it_was(model):
         losses = _losses(model, halves.tail, table, rates, batch_size)

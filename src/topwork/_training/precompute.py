@@ -12,7 +12,7 @@ from topwork._data.augmenting import PASS_AUGMENT, check_augment
 from topwork._data.randomness import randomness_in
 from topwork._data.reading import build_sequential, first_inputs, open_source
 from topwork._errors import public
-from topwork._features.computation import Computation, open_cache
+from topwork._features.computation import Computation, Run, open_cache
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.split import NotSplittable, split
 from topwork._networks.graph import require_functional
@@ -82,6 +82,8 @@ def precompute(
             "backbone, freeze(backbone), before the head is added."
         ) from reason
     computation = Computation(model, FrozenPart(halves.prefix), cache, verbose)
-    table = computation.table(source, "images", augment, views, labelled=False)
+    (table,) = computation.tables(
+        Run(source, "images", augment, views, labelled=False, may_be_empty=True)
+    )
     computation.say([table])
     return table.n_computed
