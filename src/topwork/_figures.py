@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,3 +63,34 @@ def displayable(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         high = 1.0
     scale = 255.0 if high <= 1 else 1.0
     return np.round(pixels * scale).astype("uint8")[..., 0 if pixels.shape[-1] == 1 else slice(3)]
+
+
+def picture_grid(
+    caller: str,
+    pictures: Sequence[npt.NDArray[Any]],
+    titles: Sequence[str],
+    *,
+    columns: int = 4,
+    nothing: str = "nothing",
+) -> Figure:
+    """Pictures in rows, each with its title above.
+
+    Args:
+        caller: The public function that draws, for the message.
+        pictures: (height, width, channels) each, of whatever size.
+        titles: One for each.
+        columns: In a row, at most.
+        nothing: What to write where there is no picture.
+    """
+    columns = max(min(columns, len(pictures)), 1)
+    rows = max(math.ceil(len(pictures) / columns), 1)
+    figure = new_figure(caller, figsize=(1.9 * columns, 2.3 * rows))
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, picture, title in zip(grid.flat, pictures, titles, strict=False):
+        axes.imshow(displayable(picture), cmap="gray", vmin=0, vmax=255)
+        axes.set_title(title, fontsize="small")
+    if not pictures:
+        grid[0, 0].text(0.5, 0.5, nothing, ha="center")
+    return figure

@@ -1,12 +1,25 @@
-"""What did it learn? The course of training, the mistakes, and where a model looks.
+"""What did it learn, and from what? The course of training, mistakes, wrong labels, where a model looks.
 
 Figures are drawn with matplotlib: ``pip install "topwork[plots]"``. The numbers need nothing.
 """
 
 from __future__ import annotations
 
+from topwork._evidence.suspect_records import Suspect, Suspects
+from topwork._evidence.suspects import suspects
 from topwork._interpret.grad_cam import HeatMap, grad_cam
 from topwork._interpret.history_plot import plot_history
 from topwork._interpret.report import ClassRow, Mistake, Report, report
 
-__all__ = ["ClassRow", "HeatMap", "Mistake", "Report", "grad_cam", "plot_history", "report"]
+__all__ = [
+    "ClassRow",
+    "HeatMap",
+    "Mistake",
+    "Report",
+    "Suspect",
+    "Suspects",
+    "grad_cam",
+    "plot_history",
+    "report",
+    "suspects",
+]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from topwork._figures import displayable, new_figure
+from topwork._figures import new_figure, picture_grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,15 +57,4 @@ def _write_counts(axes: Axes, confusion: npt.NDArray[np.int64], shares: npt.NDAr
 
 def plot_mistakes(images: Sequence[npt.NDArray[Any]], titles: Sequence[str]) -> Figure:
     """Draw pictures in a grid, each with its title above."""
-    columns = max(min(4, len(images)), 1)
-    rows = max(math.ceil(len(images) / columns), 1)
-    figure = new_figure("plot_mistakes()", figsize=(1.9 * columns, 2.3 * rows))
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.axis("off")
-    for axes, image, title in zip(grid.flat, images, titles, strict=False):
-        axes.imshow(displayable(image), cmap="gray", vmin=0, vmax=255)
-        axes.set_title(title, fontsize="small")
-    if not images:
-        grid[0, 0].text(0.5, 0.5, "no mistakes", ha="center")
-    return figure
+    return picture_grid("plot_mistakes()", images, titles, nothing="no mistakes")

@@ -54,7 +54,7 @@ def features(
         (5, 1024)
     """
     require_functional(model, "features")
-    part = keras.Model(model.inputs, _tensor(model, layer))
+    part = keras.Model(model.inputs, feature_tensor(model, layer))
     source = open_source(part, in_order(x)[0])
     computation = Computation(part, FrozenPart(part), open_cache("auto", cache_dir), verbose)
     (table,) = computation.tables(Run(source, "images", labelled=False, may_be_empty=True))
@@ -63,7 +63,8 @@ def features(
     return table.layout.unpack(tf.constant(rows))[0].numpy()
 
 
-def _tensor(model: keras.Model, layer: str | None) -> Any:
+def feature_tensor(model: keras.Model, layer: str | None = None) -> Any:
+    """The output of a layer; without one what the head receives, one vector an image."""
     if layer is not None:
         names = [each.name for each in model.layers]
         if layer not in names:

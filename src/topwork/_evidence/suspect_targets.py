@@ -1,0 +1,89 @@
+"""Labels as a probe takes them: of one class, of several an image, or numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from topwork._data.classes import class_numbers
+from topwork._data.labels import label_kind
+from topwork._errors import InputError, described, listed, warn
+from topwork._networks.record import read_record
+from topwork._training.linear_fits import Array
+
+# Of a class with fewer images too little is learned to judge any of them.
+_FEWEST_OF_A_CLASS = 5
+
+
+def label_targets(model: keras.Model, y: Any) -> tuple[Array, str, tuple[str, ...] | None]:
+    """Labels as the probe takes them, the task, and the names that the labels themselves are."""
+    parts = [each for each in keras.tree.flatten(y) if each is not None]
+    if len(parts) != 1:
+        raise InputError(
+            "the data must have one array of labels, a label or a row of them for each image. Received: "
+            f"{described(y)}. Pass (images, labels), or a data set of batches of both."
+        )
+    labels = np.asarray(parts[0])
+    if labels.dtype.kind in "USO":
+        texts = [x.decode() if isinstance(x, bytes) else str(x) for x in labels.ravel()]
+        found, numbers = np.unique(texts, return_inverse=True)
+        return numbers, "classes", tuple(map(str, found))
+    kind = label_kind(model) if getattr(model, "compiled", False) else None
+    return *_by_kind(labels, _looks_like(labels) if kind is None else kind.kind), None
+
+
+def _looks_like(labels: Array) -> str:
+    """What kind of labels these are, where no loss says it."""
+    is_binary = bool(((labels == 0) | (labels == 1)).all())
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        is_one_hot = is_binary and bool((labels.sum(axis=1) == 1).all())
+        return "categorical" if is_one_hot else "binary" if is_binary else "numbers"
+    is_whole = labels.dtype.kind != "f" or bool((labels == np.floor(labels)).all())
+    return "sparse" if is_whole else "numbers"
+
+
+def _by_kind(labels: Array, kind: str) -> tuple[Array, str]:
+    if not np.isfinite(labels.astype(np.float64)).all():
+        raise InputError("the data has labels that are NaN or infinite. Leave such images out.")
+    if kind == "numbers":
+        return labels.reshape(len(labels), -1), "numbers"
+    if kind == "binary" and labels.ndim == 2 and labels.shape[1] > 1:
+        return labels, "labels"
+    return class_numbers(labels, "the data"), "classes"
+
+
+def label_names(
+    class_names: Sequence[str] | None,
+    known: Sequence[str] | None,
+    model: keras.Model,
+    targets: Array,
+    task: str,
+) -> tuple[str, ...]:
+    """Of the classes, labels or numbers, in their order."""
+    n = int(targets.max()) + 1 if task == "classes" else targets.shape[1]
+    for each in (class_names, known, read_record(model).class_names):
+        fits = each is not None and (len(each) >= n if task == "classes" else len(each) == n)
+        if each is not None and fits:
+            return tuple(map(str, each))
+        if each is class_names and each is not None:
+            raise InputError(f"class_names has {len(each)} names, and the data {n} {task}. Give all.")
+    return tuple(map(str, range(n)))
+
+
+def check_classes(classes: Array) -> None:
+    """Raise if there is but one class; warn of those with too few images."""
+    found, counts = np.unique(classes, return_counts=True)
+    if len(found) < 2:
+        raise InputError(
+            f"all {len(classes):,} labels are {found[0]}, and a label is judged by what tells its class "
+            "from others. Pass the data of all classes."
+        )
+    few = found[counts < _FEWEST_OF_A_CLASS]
+    if len(few):
+        warn(
+            f"{listed(few)} {'is a class' if len(few) == 1 else 'are classes'} of fewer than "
+            f"{_FEWEST_OF_A_CLASS} images: too little is learned of such a class to judge its labels."
+        )

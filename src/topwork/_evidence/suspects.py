@@ -1,0 +1,192 @@
+"""`suspects`: labels that are probably wrong."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from topwork._data.origin import in_order, origin_of
+from topwork._data.randomness import randomness_in
+from topwork._data.reading import open_source
+from topwork._errors import InputError, public, warn, whole_number
+from topwork._evidence.doubts import Doubts, doubts_of_classes, doubts_of_labels, doubts_of_numbers
+from topwork._evidence.pictures import Watched
+from topwork._evidence.suspect_records import Suspect, Suspects
+from topwork._evidence.suspect_targets import check_classes, label_names, label_targets
+from topwork._features.computation import Computation, open_cache
+from topwork._features.frozen_part import FrozenPart
+from topwork._features.memory import MEMORY_FRACTION, available_memory
+from topwork._features.table import Table
+from topwork._networks.graph import require_functional
+from topwork._training.features import feature_tensor
+from topwork._training.linear import out_of_fold_scores
+from topwork._training.linear_fits import Array, Examples
+
+_N_PICTURES = 16
+_LOSSES = {"classes": "softmax", "labels": "sigmoid", "numbers": "squared"}
+
+
+@public
+def suspects(
+    model: keras.Model,
+    data: Any,
+    *,
+    class_names: Sequence[str] | None = None,
+    n: int | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    verbose: str | int = "auto",
+) -> Suspects:
+    """Find labels that are probably wrong.
+
+    A linear classifier on the features of the network judges each image without having seen it: it is
+    fitted ten times, each time without a tenth of the images. Labels that it contradicts are ranked by
+    how much likelier it finds another one (after Northcutt, Jiang and Chuang, 2021,
+    https://arxiv.org/abs/1911.00068). Of 100 labels changed among those of 2,000 photographs of cats and
+    dogs, 91 were among the 100 most suspicious (MobileNet, frozen). Look at them: what is suspicious may
+    also be rare, hard to see, or of two classes.
+
+    The features must not come from layers that were trained on the same labels: they know them by heart.
+
+    Args:
+        model: A backbone, or a model with a head, of which only what stands before the head is used.
+        data: Images and labels: a data set, best of `topwork.data.read_folder`, so that files are
+            named, or (images, labels). Class numbers or one-hot; names; zeros and ones, several labels an
+            image; or numbers, where those far from the ones expected are listed.
+        class_names: The names in the order of the labels; None: those of the data or the model, else
+            numbers.
+        n: How many to list; None: all that contradict.
+        cache_dir: A folder to keep the features in; what is there is not computed again.
+        verbose: 0 is silent.
+
+    Returns:
+        `Suspects`: prints as a table, iterates, ``.records`` are plain dicts with index and file, and
+        ``.plot()`` draws the first ones.
+
+    Raises:
+        ValueError: There are no labels, fewer than two classes, or the images do not fit the model.
+
+    Example:
+        >>> import numpy as np, topwork as tw
+        >>> backbone = tw.load_backbone("mobilenet", weights=None, input_shape=(32, 32, 3))
+        >>> rng = np.random.default_rng(0)
+        >>> labels = np.arange(40) % 2
+        >>> images = rng.uniform(0, 100, (40, 32, 32, 3)) + 150 * labels[:, None, None, None]
+        >>> labels[7] = 0
+        >>> found = tw.interpret.suspects(backbone, (images, labels), n=1, verbose=0)
+        >>> print(found[0])
+        image 7: 0, probably 1
+    """
+    require_functional(model, "suspects")
+    _check_n(n)
+    _warn_of_what_spoils(model, data)
+    part = keras.Model(model.inputs, feature_tensor(model))
+    ordered, paths = in_order(data)
+    source, origin = open_source(part, ordered), origin_of(data)
+    watched = Watched(source, origin if paths is not None else None)
+    computation = Computation(part, FrozenPart(part), open_cache("auto", cache_dir), verbose)
+    table = computation.table(watched.source, "data", labelled=False)
+    computation.say([table])
+    targets, task, found_names = label_targets(model, table.y)
+    known = origin.class_names if origin is not None else None
+    names = label_names(class_names, known or source.class_names or found_names, model, targets, task)
+    doubts = _doubts(table, targets, task, len(names))
+    files = _files(watched, data, paths, len(table))
+    return _ranked(doubts, names, task, n, files, watched)
+
+
+def _check_n(n: Any) -> None:
+    number = whole_number(n)
+    if n is not None and (number is None or number < 1):
+        raise InputError(f"n is how many suspects to list, 1 or more. Received: {n!r}.")
+
+
+def _warn_of_what_spoils(model: keras.Model, data: Any) -> None:
+    randomness = randomness_in(data)
+    if randomness is not None:
+        warn(
+            f"the data is augmented at random: it has {randomness}. Each image is judged once, as it "
+            "happens to come, and may not be found again for a picture. Pass the images as they are."
+        )
+    optimizer = getattr(model, "optimizer", None)
+    part = keras.Model(model.inputs, feature_tensor(model))
+    if optimizer is not None and int(optimizer.iterations) > 0 and part.trainable_weights:
+        warn(
+            f"layers of {model.name!r} before its head were trained. If that was on these labels, they "
+            "know the wrong ones by heart. Use a backbone that was not: load_backbone(...)."
+        )
+
+
+def _doubts(table: Table, targets: Array, task: str, n_names: int) -> Doubts:
+    """What the probe says of each label."""
+    if task == "classes":
+        check_classes(targets)
+    examples = Examples(
+        read=lambda rows: np.asarray(table.layout.unpack(tf.constant(table.read(rows)))[0], np.float32),
+        rows=np.arange(len(table)),
+        targets=targets if task == "classes" else targets.astype(np.float64),
+        weights=np.ones(len(table)),
+        n_features=int(np.prod(table.layout.shapes[0])),
+        n_outputs=n_names,
+    )
+    memory = MEMORY_FRACTION * available_memory()
+    scores = out_of_fold_scores(examples, _LOSSES[task], memory=memory)
+    return _DOUBTS[task](scores, targets)
+
+
+_DOUBTS = {"classes": doubts_of_classes, "labels": doubts_of_labels, "numbers": doubts_of_numbers}
+
+
+def _files(watched: Watched, data: Any, paths: Sequence[str] | None, n: int) -> Sequence[str | None]:
+    """The file of each image, as far as it is known."""
+    if paths is not None:
+        return paths
+    if not watched.comes_in_order():
+        warn(
+            "the data comes in another order each time that it is read: index is the place of an image "
+            "in the first reading. Read it with topwork.data.read_folder, or with shuffle=False."
+        )
+        return [None] * n
+    known = getattr(data, "file_paths", None) or ()
+    return list(known) if len(known) == n else [None] * n
+
+
+def _ranked(
+    doubts: Doubts,
+    names: tuple[str, ...],
+    task: str,
+    n: int | None,
+    files: Sequence[str | None],
+    watched: Watched,
+) -> Suspects:
+    n_suspects = int(doubts.is_suspect.sum())
+    order = np.argsort(-doubts.doubt, kind="stable")[: n_suspects if n is None else n]
+    pictures = watched.pictures(dict.fromkeys(doubts.image[order[:_N_PICTURES]].tolist()))
+
+    def suspect(place: int, label: int) -> Suspect:
+        image, number = int(doubts.image[label]), float(doubts.probability[label])
+        given, suggested = (_named(each[label], label) for each in (doubts.given, doubts.suggested))
+        return Suspect(
+            index=image,
+            file=files[image],
+            given=given,
+            suggested=suggested,
+            doubt=float(doubts.doubt[label]),
+            probability=None if math.isnan(number) else number,
+            name=names[doubts.column[label]] if task == "numbers" and len(names) > 1 else None,
+            image=pictures.get(image) if place < _N_PICTURES else None,
+        )
+
+    def _named(value: Any, label: int) -> str | float:
+        if task == "classes":
+            return names[int(value)]
+        name = names[doubts.column[label]]
+        return float(value) if task == "numbers" else name if value else f"not {name}"
+
+    rows = tuple(suspect(place, int(label)) for place, label in enumerate(order))
+    return Suspects(rows, task, len(doubts.doubt), n_suspects, doubts.n_likely, doubts.share_right)
