@@ -84,6 +84,6 @@ def check_classes(classes: Array) -> None:
     few = found[counts < _FEWEST_OF_A_CLASS]
     if len(few):
         warn(
-            f"{listed(few)} {'is a class' if len(few) == 1 else 'are classes'} of fewer than "
-            f"{_FEWEST_OF_A_CLASS} images: too little is learned of such a class to judge its labels."
+            f"too little is learned of a class of fewer than {_FEWEST_OF_A_CLASS} images to judge its "
+            f"labels, as of {listed(few)}."
         )
