@@ -214,10 +214,8 @@ class TestWhatIsSaid:
     def test_warnings(self, means: keras.Model) -> None:
         images, right, _ = coloured()
         right[0] = 3
-        with pytest.warns(
-            UserWarning,
-            match=r"suspects: too little is learned of a class of fewer than 5 images to judge its labels, as of 3",
-        ):
+        message = r"suspects: too little is learned of a class of fewer than 5 images .* as of 3"
+        with pytest.warns(UserWarning, match=message):
             found_in(means, (images, right))
         flipped = tf.data.Dataset.from_tensor_slices((images, right % 3)).batch(16)
         flipped = flipped.map(lambda x, y: (tf.image.random_flip_left_right(x, seed=1), y))

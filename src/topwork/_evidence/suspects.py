@@ -19,7 +19,7 @@ from topwork._evidence.doubts import Doubts, doubts_of_classes, doubts_of_labels
 from topwork._evidence.pictures import Watched
 from topwork._evidence.suspect_records import Suspect, Suspects
 from topwork._evidence.suspect_targets import check_classes, label_names, label_targets
-from topwork._features.computation import Computation, open_cache
+from topwork._features.computation import Computation, Run, open_cache
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.memory import MEMORY_FRACTION, available_memory
 from topwork._features.table import Table
@@ -90,7 +90,7 @@ def suspects(
     source, origin = open_source(part, ordered), origin_of(data)
     watched = Watched(source, origin if paths is not None else None)
     computation = Computation(part, FrozenPart(part), open_cache("auto", cache_dir), verbose)
-    table = computation.table(watched.source, "data", labelled=False)
+    (table,) = computation.tables(Run(watched.source, "data", labelled=False))
     computation.say([table])
     targets, task, found_names = label_targets(model, table.y)
     known = origin.class_names if origin is not None else None
