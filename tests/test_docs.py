@@ -19,7 +19,13 @@ def public_objects() -> dict[str, object]:
     for name in topwork.__all__:
         value = getattr(topwork, name)
         if inspect.ismodule(value):
-            objects |= {f"{name}.{inner}": getattr(value, inner) for inner in value.__all__}
+            inner = {f"{name}.{each}": getattr(value, each) for each in value.__all__}
+            # Classes of results are listed once, under `topwork.types`.
+            objects |= {
+                key: each
+                for key, each in inner.items()
+                if name == "types" or each.__module__ != "topwork.types"
+            }
         else:
             objects[name] = value
     return objects

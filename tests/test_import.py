@@ -28,6 +28,7 @@ PUBLIC_NAMES = [
     "open_store",
     "precompute",
     "predict",
+    "types",
 ]
 
 
@@ -71,3 +72,24 @@ def test_an_unknown_name_is_an_attribute_error_that_says_so() -> None:
 
 def test_the_version_is_a_string() -> None:
     assert topwork.__version__.count(".") >= 2
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    import ast
+    from pathlib import Path
+
+    pyproject = Path(__file__).resolve().parent.parent / "pyproject.toml"
+    if not pyproject.is_file():
+        pytest.skip("pyproject.toml lies in the source tree, and this is not run from there")
+    text = pyproject.read_text()
+    declared = text[text.index("dependencies = [") : text.index("[dependency-groups]")]
+    modules = set()
+    for path in Path(topwork.__file__).parent.rglob("*.py"):
+        for node in ast.parse(path.read_text("utf-8")).body:  # what runs whenever a module is imported
+            if isinstance(node, ast.Import):
+                modules |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                modules.add(str(node.module).split(".")[0])
+    others = modules - set(sys.stdlib_module_names) - {"topwork"}
+    assert {"h5py", "keras"} <= others
+    assert [name for name in others if f'"{name}' not in declared] == []

@@ -82,3 +82,19 @@ def test_the_code_of_a_page_runs(name: str) -> None:
     for line, code in found:
         # As many lines before it as in the page: a traceback then names the page's line.
         exec(compile("\n" * line + code, str(page), "exec"), namespace)
+
+
+def test_the_links_of_the_readme_lead_somewhere_on_a_package_index_too() -> None:
+    page = ROOT / "README.md"
+    if not page.is_file() or not (ROOT / "docs").is_dir():
+        pytest.skip("the pages lie in the source tree, and this is not run from there")
+    targets = re.findall(r"\]\(([^)]+)\)|(?:src|href)=\"([^\"]+)", page.read_text("utf-8"))
+    links = [a or b for a, b in targets]
+    assert links
+    address = re.search(r'^Homepage = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert address is not None
+    for link in links:
+        assert link.startswith("https://"), link
+        if link.startswith(address[1]):
+            path = re.sub(rf"^{re.escape(address[1])}/(blob|raw)/main/", "", link).split("#")[0]
+            assert (ROOT / path).is_file(), link

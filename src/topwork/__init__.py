@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from topwork import callbacks as callbacks
     from topwork import data as data
     from topwork import interpret as interpret
+    from topwork import types as types
     from topwork._evidence.boundaries import compare_boundaries as compare_boundaries
     from topwork._evidence.cuts import compare_cuts as compare_cuts
     from topwork._interpret.predict import predict as predict
@@ -52,7 +53,7 @@ _DEFINED_IN = {
     "precompute": "_training.precompute",
     "predict": "_interpret.predict",
 }
-_MODULES = ("callbacks", "data", "interpret")
+_MODULES = ("callbacks", "data", "interpret", "types")
 
 __all__ = [
     "add_head",
@@ -73,6 +74,7 @@ __all__ = [
     "open_store",
     "precompute",
     "predict",
+    "types",
 ]
 
 

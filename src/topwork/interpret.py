@@ -23,3 +23,7 @@ __all__ = [
     "report",
     "suspects",
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -10,9 +10,11 @@ from pathlib import Path
 from topwork._data.folder import problem_of, what_is_there_instead
 from topwork._data.listing import IMAGE_SUFFIXES, images_below
 from topwork._errors import public
+from topwork._names import published
 from topwork._voice import progress, say
 
 
+@published
 @dataclass(frozen=True)
 class BadImage:
     """A file that would spoil training.

@@ -17,6 +17,7 @@ from topwork._data.reading import open_source
 from topwork._errors import InputError, public, whole_number
 from topwork._evidence.comparison import Comparison, accuracy_cells, standard_error
 from topwork._evidence.labelled import LabelledData, check_data
+from topwork._names import published
 from topwork._networks.blocks import block_ends, spread
 from topwork._networks.compilation import compile_arguments, fresh_optimizer
 from topwork._networks.freezing import _DEFAULT_LEARNING_RATE, _can_learn, _fine_tune_boundary, fine_tune
@@ -30,6 +31,7 @@ _MOST_BOUNDARIES = 4
 _COUNT = "n_images"
 
 
+@published
 @dataclasses.dataclass(frozen=True)
 class BoundaryRow:
     """One boundary, as `compare_boundaries` found it.

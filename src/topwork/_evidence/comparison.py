@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
 from topwork._figures import new_figure
+from topwork._names import published
 
 
 class Row(Protocol):
@@ -45,6 +46,7 @@ class Row(Protocol):
 RowType = TypeVar("RowType", bound=Row)
 
 
+@published
 @dataclasses.dataclass(frozen=True)
 class Comparison(Generic[RowType]):
     """A comparison; prints as a table, renders in a notebook, draws itself, iterates over its rows.

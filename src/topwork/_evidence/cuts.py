@@ -16,6 +16,7 @@ from topwork._evidence.cut_features import AverageFeatures, average_features, la
 from topwork._evidence.labelled import LabelledData, check_data
 from topwork._evidence.probe import fit_probe
 from topwork._features.computation import open_cache
+from topwork._names import published
 from topwork._networks.backbones import cut_points, load_backbone
 from topwork._networks.blocks import block_ends, multiply_adds, parameters, up_to
 from topwork._networks.graph import require_functional, steps
@@ -26,6 +27,7 @@ _MOST_CUTS = 12
 Weights = str | os.PathLike[str] | None
 
 
+@published
 @dataclasses.dataclass(frozen=True)
 class CutRow:
     """One cut layer, as `compare_cuts` found it.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from topwork._evidence.pictures import Picture
 from topwork._evidence.tables import html_table, text_table
 from topwork._figures import picture_grid
+from topwork._names import published
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _LISTED = 10
 
 
+@published
 @dataclass(frozen=True, eq=False)
 class Suspect:
     """A label that is probably wrong.
@@ -51,6 +53,7 @@ class Suspect:
         return f"image {self.index}: {_text(self.given)}, probably {_text(self.suggested)}"
 
 
+@published
 @dataclass(frozen=True, eq=False)
 class Suspects:
     """Labels that are probably wrong, the most suspicious first; a sequence of `Suspect`.

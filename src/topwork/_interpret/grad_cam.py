@@ -14,12 +14,14 @@ import tensorflow as tf
 from topwork._data.images import ImageReader
 from topwork._errors import closest, public
 from topwork._figures import displayable, new_figure
+from topwork._names import published
 from topwork._networks.classifier import Task, names_of_classes, probabilities, task_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@published
 @dataclass(frozen=True, eq=False)
 class HeatMap:
     """Where a classifier looks in an image.

@@ -17,12 +17,14 @@ from topwork._data.images import ImageReader, described
 from topwork._data.listing import images_below
 from topwork._data.origin import in_order
 from topwork._errors import public
+from topwork._names import published
 from topwork._networks.classifier import Task, names_of_classes, probabilities, task_of
 
 _BATCH_SIZE = 32
 _THRESHOLD = 0.5
 
 
+@published
 @dataclass(frozen=True)
 class Prediction:
     """What a model says of one image; a sequence of (name, probability), best first.

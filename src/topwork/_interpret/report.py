@@ -17,6 +17,7 @@ from topwork._data.classes import class_numbers
 from topwork._data.reading import open_source
 from topwork._errors import public
 from topwork._interpret.report_plots import plot_confusion, plot_mistakes
+from topwork._names import published
 from topwork._networks.classifier import names_of_classes, probabilities, task_of
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _MOST_CLASSES_IN_A_MATRIX = 12
 _LISTED = 5
 
 
+@published
 @dataclass(frozen=True)
 class ClassRow:
     """How well one class is recognised.
@@ -52,6 +54,7 @@ class ClassRow:
         return (self.name, *("-" if math.isnan(x) else f"{x:.3f}" for x in shares), f"{self.images:,}")
 
 
+@published
 @dataclass(frozen=True, eq=False)
 class Mistake:
     """An image taken for what it does not show.
@@ -74,6 +77,7 @@ class Mistake:
         return f"image {self.index}: {self.true}, taken for {self.predicted} ({self.probability:.1%})"
 
 
+@published
 @dataclass(frozen=True, eq=False)
 class Report:
     """What a classifier gets right and wrong; prints as text, renders in a notebook.
@@ -106,7 +110,7 @@ class Report:
 
     @property
     def standard_error(self) -> float:
-        """Of the accuracy: sqrt(p (1 - p) / n). Other images of the same kind give such a difference."""
+        """sqrt(p (1 - p) / n) of the accuracy: other images of the same kind give such a difference."""
         return math.sqrt(self.accuracy * (1 - self.accuracy) / self.n_images)
 
     @property

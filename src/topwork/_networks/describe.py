@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from topwork._names import published
+
 State = Literal["frozen", "trainable", "partial", "no weights"]
 _COLUMNS = ("index", "name", "type", "output shape", "parameters", "state")
 _RIGHT_ALIGNED = ("index", "parameters")
@@ -19,6 +21,7 @@ _TINTS = {
 }
 
 
+@published
 @dataclass(frozen=True)
 class LayerRow:
     """One layer, as `describe` found it.
@@ -50,6 +53,7 @@ class LayerRow:
         return (str(self.index), self.name, self.type, shape, f"{self.parameters:,}", state)
 
 
+@published
 @dataclass(frozen=True)
 class LayerTable:
     """The layers of a model; prints as text, renders in a notebook, iterates over its rows.

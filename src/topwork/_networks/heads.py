@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import keras
 import numpy as np
 
 from topwork._errors import whole_number
+from topwork._names import published
 from topwork._networks.compilation import build_optimizer, compile_arguments, fresh_optimizer
 from topwork._networks.graph import require_functional
 
@@ -21,6 +23,40 @@ _POOLINGS = {
     "max": keras.layers.GlobalMaxPooling2D,
     "flatten": keras.layers.Flatten,
 }
+
+
+@published
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """A head that is made and not applied yet; called with a backbone, it gives the compiled model.
+
+    Attributes:
+        n_classes: As in `topwork.add_head`, like all others.
+        dropout: Likewise.
+        pooling: Likewise.
+        hidden_units: Likewise.
+        learning_rate: Likewise.
+        task: Likewise.
+    """
+
+    n_classes: int
+    dropout: float
+    pooling: str
+    hidden_units: int | None
+    learning_rate: float
+    task: str
+
+    def __call__(self, backbone: keras.Model) -> keras.Model:
+        """Put the head on a backbone, whose layers the model shares."""
+        x = _pool(backbone, self.pooling)
+        if self.hidden_units is not None:
+            x = keras.layers.Dense(self.hidden_units, activation="relu", name="head_hidden")(x)
+        if self.dropout > 0:
+            x = keras.layers.Dropout(self.dropout, name="head_dropout")(x)
+        outputs = _outputs(x, self.n_classes, self.task)
+        model = keras.Model(backbone.input, outputs, name=backbone.name)
+        _compile(model, self.n_classes, self.learning_rate, self.task)
+        return model
 
 
 def add_head(
@@ -56,7 +92,7 @@ def add_head(
             variance.
 
     Returns:
-        A function that takes a backbone and returns a compiled model, images in, probabilities or
+        A `Head`: called with a backbone it returns a compiled model, images in, probabilities or
         numbers (batch, `n_classes`) out.
 
     Raises:
@@ -88,18 +124,7 @@ def add_head(
     if not learning_rate > 0:
         raise ValueError(f"add_head: learning_rate must be greater than 0. Received: {learning_rate!r}.")
 
-    def graft(backbone: keras.Model) -> keras.Model:
-        x = _pool(backbone, pooling)
-        if hidden_units is not None:
-            x = keras.layers.Dense(hidden_units, activation="relu", name="head_hidden")(x)
-        if dropout > 0:
-            x = keras.layers.Dropout(dropout, name="head_dropout")(x)
-        outputs = _outputs(x, n_classes, task)
-        model = keras.Model(backbone.input, outputs, name=backbone.name)
-        _compile(model, n_classes, learning_rate, task)
-        return model
-
-    return graft
+    return Head(n_classes, dropout, pooling, hidden_units, learning_rate, task)
 
 
 def _positive_int(name: str, value: object) -> int:

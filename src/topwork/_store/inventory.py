@@ -8,10 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from topwork._names import published
 from topwork._store.description import described, last_used, own_files
 from topwork._store.shards import MOST_BYTES, is_shard, rows_in
 
 
+@published
 @dataclass(frozen=True)
 class CollectionInfo:
     """What a store says of one collection.
@@ -41,6 +43,7 @@ class CollectionInfo:
         )
 
 
+@published
 @dataclass(frozen=True)
 class StoreInfo:
     """What a store holds; prints as a list.
@@ -64,6 +67,7 @@ class StoreInfo:
         return "\n".join([heading, *(f"  {each}" for each in self.collections)])
 
 
+@published
 @dataclass(frozen=True)
 class Pruned:
     """What `Store.prune` dropped.

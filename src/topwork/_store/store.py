@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from topwork._errors import warn
+from topwork._names import published
 from topwork._store import files
 from topwork._store.collection import Collection
 from topwork._store.description import Description, ensure_folder, own_files
@@ -28,6 +29,7 @@ from topwork._store.root import check_writable, is_fingerprint, prepare_root
 _SECONDS_A_DAY = 86400
 
 
+@published
 @dataclass(frozen=True)
 class Store:
     """A folder of collections. Made by `open_store`; can be pickled and sent to other processes.

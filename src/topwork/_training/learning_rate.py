@@ -18,6 +18,7 @@ from topwork._features.computation import Computation, Run, open_cache
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.split import NotSplittable, split
 from topwork._figures import BLUE, RED, new_figure
+from topwork._names import published
 from topwork._networks.compilation import fresh_optimizer
 from topwork._networks.graph import require_functional
 from topwork._training.one_cycle import simple_optimizers
@@ -32,6 +33,7 @@ _DIVERGED = 4.0
 _SAFETY = 10.0
 
 
+@published
 @dataclasses.dataclass(frozen=True)
 class RangeTest:
     """Losses at rising learning rates; prints as a table, draws itself.
