@@ -262,14 +262,14 @@ def test_cut_points_message_for_a_model_without_a_graph():
         def call(self, x):
             return x
 
-    with pytest.raises(ValueError, match="cut_points reads the graph of a model") as caught:
+    with pytest.raises(ValueError, match="cut_points: the graph of the model is read") as caught:
         tw.cut_points(Subclassed(name="mine"))
     assert "'mine' (Subclassed)" in str(caught.value)
     assert "keras.Model(inputs, outputs)" in str(caught.value)
 
 
 def test_cut_points_message_for_what_is_no_model():
-    with pytest.raises(ValueError, match=r"cut_points works on a keras.Model. Received: 3 of type int"):
+    with pytest.raises(ValueError, match=r"cut_points: the model must be a keras.Model. Received: 3"):
         tw.cut_points(3)
 
 

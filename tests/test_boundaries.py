@@ -190,7 +190,7 @@ def test_a_model_that_was_not_compiled() -> None:
 
 
 def test_something_else_than_a_model() -> None:
-    with pytest.raises(ValueError, match=r"compare_boundaries works on a keras\.Model"):
+    with pytest.raises(ValueError, match=r"compare_boundaries: the model must be a keras\.Model"):
         compare_boundaries("inception_v3", TRAIN, VALIDATION)  # type: ignore[arg-type]
 
 

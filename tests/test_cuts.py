@@ -454,7 +454,7 @@ def test_a_dataset_of_one_class() -> None:
     [
         ([], {}, r"an empty list\. list_backbones\(\) lists the names"),
         ("inceptoin_v3", {}, r"no backbone 'inceptoin_v3'\. Closest: 'inception_v3'"),
-        (keras.Sequential(), {}, r"compare_cuts reads the graph of a model"),
+        (keras.Sequential(), {}, r"compare_cuts: the graph of the model is read"),
         (small_network(), {"cut_layers": "last"}, r"must be a list of layer names\. Received: 'last'"),
         (small_network(), {"cut_layers": []}, r"must be a list of layer names\. Received: \[\]"),
         (small_network(), {"cut_layers": ["lost"]}, r"no layer 'lost' in 'small'\. Closest: 'last'"),

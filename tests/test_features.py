@@ -27,10 +27,13 @@ from keras import layers
 from topwork._data.reading import Batch, Source
 from topwork._features import rows as rows_module
 from topwork._features import temporary
+from topwork._features.compute import compute_table
+from topwork._features.digests import digests
 from topwork._features.fingerprint import fingerprint
 from topwork._features.frozen_part import BATCH_SIZE, FrozenPart, in_full_batches
 from topwork._features.rows import RowBuffer, RowLayout
-from topwork._features.table import Keeping, Table, compute_table, digests, frontier_of
+from topwork._features.sinks import KeptRows
+from topwork._features.table import Table, frontier_of
 
 
 def frozen(layer: keras.Layer) -> keras.Layer:
@@ -418,7 +421,7 @@ def make_table(
     table = compute_table(
         part,
         Source(batches, len(lengths)),
-        Keeping(memory_limit),
+        KeptRows(part.layout.row_bytes, views, memory_limit),
         check=lambda inputs, y, sample_weight: None,
         augment=None if views == 1 else lambda inputs: [inputs[0] + next(drawn) % views],
         views=views,

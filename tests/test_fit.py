@@ -630,7 +630,7 @@ def test_a_model_with_nothing_to_train() -> None:
 
 
 def test_what_is_no_model() -> None:
-    with pytest.raises(ValueError, match=r"fit works on a keras.Model. Received: 3 of type int"):
+    with pytest.raises(ValueError, match=r"fit: the model must be a keras.Model. Received: 3"):
         tw.fit(3, IMAGES, CLASSES)
 
 

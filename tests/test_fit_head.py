@@ -501,7 +501,7 @@ REFUSED: list[tuple[Callable[[], keras.Model], str]] = [
         r"the loss 'binary_focal_crossentropy': that has no optimum",
     ),
     (squashed, r"what follows the Dense layer 'top' must only scale and shift"),
-    (not_compiled, r"'small' was not compiled, and the loss says what to solve for"),
+    (not_compiled, r"'small' was not compiled. Call model.compile"),
 ]
 
 

@@ -19,7 +19,8 @@ import tensorflow as tf
 from keras import layers
 
 import topwork as tw
-from topwork._features import computation, table
+from topwork._features import computation, sinks
+from topwork._features.digests import digests
 from topwork._features.fingerprint import fingerprint
 from topwork._features.frozen_part import FrozenPart
 from topwork._store import files, verification
@@ -78,7 +79,7 @@ def contents(folder: Path) -> dict[bytes, bytes]:
     """All rows of the one collection in a store, by key."""
     (info,) = open_store(folder).info().collections
     collection = open_store(folder).collection(info.fingerprint, row_bytes=info.row_bytes)
-    keys = table.digests([IMAGES])
+    keys = digests([IMAGES])
     found = collection.locate(keys)
     rows = collection.read(found[found >= 0])
     return {k.tobytes(): r.tobytes() for k, r in zip(keys[found >= 0], rows, strict=True)}
@@ -260,7 +261,7 @@ def test_precompute_of_an_empty_shard_is_nothing(tmp_path: Path) -> None:
 
 def test_what_precompute_refuses(tmp_path: Path) -> None:
     model = make_model()
-    with pytest.raises(ValueError, match=r"precompute works on a keras.Model. Received: 3"):
+    with pytest.raises(ValueError, match=r"precompute: the model must be a keras.Model. Received: 3"):
         tw.precompute(3, IMAGES, cache_dir=tmp_path)
     with pytest.raises(ValueError, match=r"precompute: views must be a whole number"):
         tw.precompute(model, IMAGES, cache_dir=tmp_path, views=0)
@@ -332,7 +333,7 @@ def test_a_damaged_shard_is_computed_again(tmp_path: Path, computed: Counter) ->
 def test_what_another_process_completed_meanwhile_is_not_computed_again(
     tmp_path: Path, computed: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table, "_REFRESH_ROWS", 8)
+    monkeypatch.setattr(sinks, "_REFRESH_ROWS", 8)
     model = make_model()
     other = tf.data.Dataset.from_tensor_slices(IMAGES[20:]).batch(10)
 

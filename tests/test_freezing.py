@@ -394,7 +394,7 @@ def test_freeze_messages(until, parts):
 
 
 def test_freeze_message_for_a_model_that_has_no_graph():
-    with pytest.raises(ValueError, match="freeze reads the graph of a model, and 'unbuilt'"):
+    with pytest.raises(ValueError, match="freeze: the graph of the model is read, and 'unbuilt'"):
         tw.freeze(keras.Sequential([layers.Dense(3)], name="unbuilt"))
 
 

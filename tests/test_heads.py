@@ -148,7 +148,7 @@ def test_message_for_a_subclassed_model():
         def call(self, x):
             return x
 
-    with pytest.raises(ValueError, match=r"add_head\(...\) reads the graph of a model"):
+    with pytest.raises(ValueError, match=r"add_head: the graph of the model is read"):
         tw.add_head(2)(Mine())
 
 

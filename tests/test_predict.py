@@ -154,30 +154,31 @@ class TestErrors:
             predict(brightness(), RED, class_names=names)
 
     def test_top(self) -> None:
-        with pytest.raises(ValueError, match=r"1 or more. Received: top=0. Leave it out"):
+        with pytest.raises(ValueError, match=r"1 or more. Received: 0. Leave it out"):
             predict(brightness(), RED, top=0)
 
     def test_no_such_file(self, tmp_path: Path) -> None:
         (tmp_path / "cat.jpg").touch()
-        message = r"found no file '.*cta.jpg'. In '.*' there are: 'cat.jpg'. Correct the path"
+        message = r"there is no file '.*cta.jpg'. In '.*' there are: 'cat.jpg'. Correct the path"
         with pytest.raises(ValueError, match=message):
             predict(brightness(), tmp_path / "cta.jpg")
-        with pytest.raises(ValueError, match=r"found no file '.*b.jpg'. Correct the path"):
+        with pytest.raises(ValueError, match=r"there is no file '.*b.jpg'. Correct the path"):
             predict(brightness(), tmp_path / "a" / "b.jpg")
 
     def test_a_folder_without_an_image(self, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match=r"found no image in '.*' or below"):
+        with pytest.raises(ValueError, match=r"predict: there is no image in '.*' or below"):
             predict(brightness(), tmp_path)
 
     def test_a_damaged_file(self, tmp_path: Path) -> None:
         (tmp_path / "cat.jpg").write_bytes(b"miaow")
         with pytest.raises(
-            ValueError, match=r"cannot read the image '.*cat.jpg': it is not an image.*find_bad_images"
+            ValueError,
+            match=r"predict: the image '.*cat.jpg' cannot be read: it .*find_bad_images",
         ):
             predict(brightness(), tmp_path / "cat.jpg")
 
     def test_no_image(self) -> None:
-        with pytest.raises(ValueError, match=r"received no image, an empty list. Where it comes from"):
+        with pytest.raises(ValueError, match=r"there is no image to name, but an empty list."):
             predict(brightness(), [])
 
     def test_no_image_at_all(self) -> None:
@@ -198,12 +199,12 @@ class TestErrors:
 
     def test_a_model_of_something_else(self) -> None:
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, "softmax")])
-        with pytest.raises(ValueError, match=r"a model of one image, .* the inputs \[\(None, 4\)\]"):
+        with pytest.raises(ValueError, match=r"must take one image, .* the inputs \[\(None, 4\)\]"):
             predict(model, RED)
 
     def test_a_backbone(self) -> None:
         model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3)])
-        message = r"takes a classifier: .* the outputs \[\(None, 6, 6, 2\)\]. A backbone becomes"
+        message = r"must be a classifier.* the outputs \[\(None, 6, 6, 2\)\]. A backbone becomes"
         with pytest.raises(ValueError, match=message):
             predict(model, RED)
 
@@ -211,6 +212,6 @@ class TestErrors:
         inputs = keras.Input((8, 8, 3))
         model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs))
         with pytest.raises(
-            ValueError, match=r"ends in softmax.* from 0 to 255, of sums 255 .*Softmax\(\)"
+            ValueError, match=r"must end in softmax.* from 0 to 255, of sums 255 .*Softmax\(\)"
         ):
             predict(model, RED)

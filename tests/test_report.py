@@ -236,5 +236,5 @@ class TestErrors:
         self.fails(r"a name for each of the model's 3 classes.* 2 names. Give", (X, Y), ["a", "b"])
 
     def test_logits(self) -> None:
-        with pytest.raises(ValueError, match=r"report\(\) takes a model that ends in softmax"):
+        with pytest.raises(ValueError, match=r"report: the model must end in softmax"):
             report(scores("linear"), (X, Y), NAMES)

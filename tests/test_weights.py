@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import topwork as tw
+from topwork._errors import public_as
 from topwork._networks import weight_files
 from topwork._networks.weights import load_weights
 
@@ -46,7 +47,8 @@ def load(path, cut_layer=None, **options):
     whole = network(top=cut_layer == "predictions", **options)
     last = whole.get_layer(cut_layer).output if cut_layer else whole.output
     backbone = keras.Model(whole.input, last, name="small")
-    load_weights(backbone, path, whole, lambda: network(top=True, **options))
+    as_load_backbone = public_as("load_backbone")(load_weights)
+    as_load_backbone(backbone, path, whole, lambda: network(top=True, **options))
     return backbone
 
 

@@ -31,22 +31,30 @@ def public(function: Callable[P, Result]) -> Callable[P, Result]:
     Where one such function calls another, the one that the user called is named. In a notebook, what
     it shows is one output of the cell.
     """
+    return public_as(function.__name__)(function)
 
-    @functools.wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> Result:
-        if _verb.get():
-            return function(*args, **kwargs)
-        token = _verb.set(function.__name__)
-        try:
-            with one_output():
+
+def public_as(name: str) -> Callable[[Callable[P, Result]], Callable[P, Result]]:
+    """`public` for a function that is known by another name than its own."""
+
+    def decorate(function: Callable[P, Result]) -> Callable[P, Result]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> Result:
+            if _verb.get():
                 return function(*args, **kwargs)
-        except InputError as error:
-            told = ValueError(f"{function.__name__}: {error}")
-            raise told.with_traceback(error.__traceback__) from error.__cause__
-        finally:
-            _verb.reset(token)
+            token = _verb.set(name)
+            try:
+                with one_output():
+                    return function(*args, **kwargs)
+            except InputError as error:
+                told = ValueError(f"{name}: {error}")
+                raise told.with_traceback(error.__traceback__) from error.__cause__
+            finally:
+                _verb.reset(token)
 
-    return call
+        return call
+
+    return decorate
 
 
 def verb() -> str:

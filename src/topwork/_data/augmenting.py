@@ -18,25 +18,25 @@ Augment = Callable[[Any], Any]
 PASS_AUGMENT = "Pass the images as they are, and the augmentation as augment=..., views=10."
 
 
-def check_augment(augment: Any, views: Any, caller: str = "fit") -> None:
+def check_augment(augment: Any, views: Any) -> None:
     """Raise for arguments that cannot be right; warn of one view, which is a data set, not a draw."""
     if augment is not None and not callable(augment):
-        raise ValueError(
-            f"{caller}: augment must be a Keras model or layer, or a function from a batch of images to "
+        raise InputError(
+            f"augment must be a Keras model or layer, or a function from a batch of images to "
             f"a batch of the same shape. Received: {augment!r}."
         )
     mixing = next(filter(_mixes_labels, _layers_of(augment)), None)
     if mixing is not None:
-        raise ValueError(
-            f"{caller}: augment={type(mixing).__name__} mixes the images of a batch, and their labels "
+        raise InputError(
+            f"augment={type(mixing).__name__} mixes the images of a batch, and their labels "
             "have to be mixed with them, which augment cannot do: it gets the images alone. Train with "
             "model.fit on dataset.map(...) of images and labels, or use topwork.data.augmentation()."
         )
     if (whole_number(views) or 0) < 1:
-        raise ValueError(f"{caller}: views must be a whole number of at least 1. Received: {views!r}.")
+        raise InputError(f"views must be a whole number of at least 1. Received: {views!r}.")
     if augment is None and views > 1:
-        raise ValueError(
-            f"{caller}: views={views} copies of each image would be the same without augment. Pass "
+        raise InputError(
+            f"views={views} copies of each image would be the same without augment. Pass "
             "augment=topwork.data.augmentation(), or leave views at 1."
         )
 

@@ -121,7 +121,7 @@ def read_folder(
 def _shape(size_or_model: Any) -> tuple[int, int, int]:
     given = size_or_model
     if isinstance(given, keras.Model):
-        height, width, channels = image_shape(given, "read_folder()")
+        height, width, channels = image_shape(given)
         if height is None or width is None:
             raise ValueError(
                 f"read_folder() makes batches of images of one size, and the model {given.name!r} takes "

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from topwork._data.decoding import Undecodable, decode_file
 from topwork._data.pixels import warn_of_scaled_pixels
-from topwork._errors import closest, warn
+from topwork._errors import InputError, closest, warn
 from topwork._networks.classifier import N_IMAGENET_CLASSES
 from topwork._networks.pixel_range import expected_range
 from topwork._networks.record import read_record
@@ -105,13 +105,11 @@ class ImageReader:
 
     Args:
         model: A functional model of one input, (batch, height, width, channels).
-        caller: The public function, for messages.
         n_classes: How many it tells apart: by 1000 a whole ImageNet network is recognised.
     """
 
-    def __init__(self, model: Any, caller: str, n_classes: int) -> None:
-        self.height, self.width, self.channels = image_shape(model, caller)
-        self._caller = caller
+    def __init__(self, model: Any, n_classes: int) -> None:
+        self.height, self.width, self.channels = image_shape(model)
         self._known = read_record(model).reader
         part = _IMAGENET_PART if n_classes == N_IMAGENET_CLASSES else 1.0
         self.setting = setting_from(self._known) or Setting(part=part)
@@ -138,23 +136,23 @@ class ImageReader:
         try:
             return read_image(path, self.height, self.width, self.channels, self.setting)
         except Undecodable as error:
-            raise ValueError(
-                f"{self._caller} cannot read the image {str(path)!r}: it {error}. "
+            raise InputError(
+                f"the image {str(path)!r} cannot be read: it {error}. "
                 "topwork.data.find_bad_images() lists all such files of a folder."
             ) from error
 
     def _check_file(self, path: Path) -> None:
         if path.is_dir():
-            raise ValueError(
-                f"{self._caller} takes image files. Received: {str(path)!r}, a folder. Give the files "
+            raise InputError(
+                f"an image is read from a file. Received: {str(path)!r}, a folder. Give the files "
                 f"in it: sorted(pathlib.Path({str(path)!r}).glob('*.jpg'))."
             )
         if not path.exists():
             folder = path.parent
             files = [file.name for file in folder.iterdir()] if folder.is_dir() else []
             nearest = f" In {str(folder)!r} there are: {closest(path.name, files)}." if files else ""
-            raise ValueError(
-                f"{self._caller} found no file {str(path)!r}.{nearest} Correct the path; it is taken "
+            raise InputError(
+                f"there is no file {str(path)!r}.{nearest} Correct the path; it is taken "
                 f"from the working directory, {str(Path.cwd())!r}."
             )
 
@@ -163,8 +161,8 @@ class ImageReader:
         if pixels.ndim == 2 and self.channels == 1:
             pixels = pixels[..., np.newaxis]
         if pixels.ndim != 3 or pixels.shape[-1] != (self.channels or pixels.shape[-1]):
-            raise ValueError(
-                f"{self._caller} takes an image as a path, or as an array of shape (height, width, "
+            raise InputError(
+                "an image is a path, or an array of shape (height, width, "
                 f"{self.channels}). Received: {described(image)}. Batches of images are arrays of 4 "
                 "dimensions."
             )
@@ -172,7 +170,7 @@ class ImageReader:
         return pixels if pixels.dtype == np.uint8 else pixels.astype("float32")
 
 
-def image_shape(model: Any, caller: str) -> tuple[int | None, int | None, int | None]:
+def image_shape(model: Any) -> tuple[int | None, int | None, int | None]:
     """(height, width, channels) of the one image that a model takes.
 
     Raises:
@@ -181,8 +179,8 @@ def image_shape(model: Any, caller: str) -> tuple[int | None, int | None, int | 
     inputs = getattr(model, "inputs", None) or []
     shape = tuple(inputs[0].shape) if len(inputs) == 1 else ()
     if len(shape) != 4:
-        raise ValueError(
-            f"{caller} takes a model of one image, an input of shape (None, height, width, "
+        raise InputError(
+            "the model must take one image, an input of shape (None, height, width, "
             f"channels). Received: {model!r} with the inputs {[tuple(x.shape) for x in inputs]}. "
             "A model that was not built yet has none: call it once on an image."
         )

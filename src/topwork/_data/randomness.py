@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from topwork._data.data_sets import items
 from topwork._data.ragged import array_of
+from topwork._errors import warn
 from topwork._private_keras import constant_below, dataset_functions, dataset_steps, is_stateful
 
 # The shuffling of a dataset is none of them: it changes the order of the images and not the images.
@@ -43,6 +44,16 @@ def randomness_in(x: Any) -> str | None:
     if isinstance(x, keras.utils.PyDataset) and x.num_batches:
         return _changes_in_py_dataset(x)
     return None
+
+
+def warn_of_randomness(x: Any, name: str) -> None:
+    """Warn where images that change are about to be computed once."""
+    randomness = randomness_in(x)
+    if randomness is not None:
+        warn(
+            f"the {name} is augmented at random: it has {randomness}. Each image is used once, as it "
+            "happens to come, and not found again in a cache_dir. Pass the images as they are."
+        )
 
 
 def _changes_in_dataset(dataset: tf.data.Dataset) -> str | None:

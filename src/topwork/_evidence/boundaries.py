@@ -19,7 +19,7 @@ from topwork._evidence.comparison import Comparison, accuracy_cells, standard_er
 from topwork._evidence.labelled import LabelledData, check_data
 from topwork._names import published
 from topwork._networks.blocks import block_ends, spread
-from topwork._networks.compilation import compile_arguments, fresh_optimizer
+from topwork._networks.compilation import compile_arguments, fresh_optimizer, require_compiled
 from topwork._networks.freezing import _DEFAULT_LEARNING_RATE, _can_learn, _fine_tune_boundary, fine_tune
 from topwork._networks.graph import head_start, require_functional
 from topwork._training.fit import fit
@@ -154,12 +154,8 @@ def compare_boundaries(
 
 
 def _check_model(model: keras.Model) -> None:
-    require_functional(model, "compare_boundaries")
-    if not model.compiled:
-        raise InputError(
-            f"{model.name!r} was not compiled. Make the head with add_head, which "
-            "does, and train it first: fit(model, ...)."
-        )
+    require_functional(model)
+    require_compiled(model)
     kind = label_kind(model)
     if kind is None or not kind.is_one_class:
         raise InputError(

@@ -159,7 +159,7 @@ def compare_cuts(
 def _check_names(names: list[Any], weights: Any, cut_layers: Any) -> None:
     for each in names:
         if isinstance(each, keras.Model):
-            require_functional(each, "compare_cuts")
+            require_functional(each)
     if not names:
         raise InputError(
             "name is a backbone's name, a keras.Model, or a list of them. Received: an "

@@ -12,9 +12,9 @@ import tensorflow as tf
 
 from topwork._data.classes import class_numbers, classes_of
 from topwork._data.inputs import as_arrays
-from topwork._data.randomness import randomness_in
+from topwork._data.randomness import warn_of_randomness
 from topwork._data.reading import Batch, Source, open_source
-from topwork._errors import InputError, described, warn
+from topwork._errors import InputError, described
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +38,7 @@ class LabelledData:
                 f"keras.utils.PyDataset. Received: {described(self.value)}."
             )
         self.class_numbers()
-        randomness = randomness_in(self.value)
-        if randomness is not None:
-            warn(
-                f"the {self.name} is augmented at random: it has {randomness}. Each image "
-                "is used once, as it happens to come, and not found again in a cache_dir. Pass the "
-                "images as they are."
-            )
+        warn_of_randomness(self.value, self.name)
 
     def class_numbers(self) -> Any:
         """Of arrays; None for a data set, which has to be read for them."""

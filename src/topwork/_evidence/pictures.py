@@ -13,7 +13,7 @@ from topwork._data.decoding import Undecodable
 from topwork._data.images import read_image
 from topwork._data.origin import Origin
 from topwork._data.source import Batch, Source
-from topwork._features.table import digests
+from topwork._features.digests import digests
 from topwork._store.shards import Bytes
 
 Picture = npt.NDArray[Any]

@@ -82,7 +82,7 @@ def suspects(
         >>> print(found[0])
         image 7: 0, probably 1
     """
-    require_functional(model, "suspects")
+    require_functional(model)
     _check_n(n)
     _warn_of_what_spoils(model, data)
     part = keras.Model(model.inputs, feature_tensor(model))

@@ -16,10 +16,12 @@ from topwork._data.augmenting import Augment, on_arrays
 from topwork._data.checks import Guard
 from topwork._data.reading import Source
 from topwork._errors import InputError
+from topwork._features.compute import compute_table
 from topwork._features.fingerprint import fingerprint
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.memory import MEMORY_FRACTION, available_memory
-from topwork._features.table import Keeping, Table, compute_table
+from topwork._features.sinks import KeptRows, Sink, StoredRows
+from topwork._features.table import Table
 from topwork._features.temporary import memory_limits
 from topwork._features.unknown_code import unknown_code
 from topwork._store.collection import Collection
@@ -117,17 +119,15 @@ class Computation:
 
         That there is room for all of them is known before anything is computed for the first.
         """
-        return [
-            self._table(run, keeping) for run, keeping in zip(runs, self._keepings(runs), strict=False)
-        ]
+        return [self._table(run, sink) for run, sink in zip(runs, self._sinks(runs), strict=False)]
 
-    def _table(self, run: Run, keeping: Keeping) -> Table:
+    def _table(self, run: Run, sink: Sink) -> Table:
         guard = Guard(self._model, f"the {run.name}", labelled=run.labelled)
         with progress(run.name, run.source.n_batches, "batch", self._verbose) as count:
             table = compute_table(
                 self._frozen,
                 run.source,
-                keeping,
+                sink,
                 check=guard.check,
                 augment=None if run.augment is None else on_arrays(run.augment),
                 views=run.views,
@@ -138,22 +138,25 @@ class Computation:
             guard.check_not_empty()
         return table
 
-    def _keepings(self, runs: Sequence[Run]) -> Iterator[Keeping]:
+    def _sinks(self, runs: Sequence[Run]) -> Iterator[Sink]:
         """Where the rows of each data set go."""
         row_bytes, limit = self._frozen.layout.row_bytes, self._cache.memory_limit()
         store, collection = self._cache.store, self._collection
         if store is None or collection is None:
             # Of data sets a batch is read for it: not where it does not matter.
             needed = [None if limit == math.inf else run.bytes_at_least(row_bytes) for run in runs]
-            yield from map(Keeping, memory_limits(needed, limit))
+            for run, most in zip(runs, memory_limits(needed, limit), strict=True):
+                yield KeptRows(row_bytes, run.views, most)
             return
 
         def check_space() -> None:
             needed = sum(run.bytes_at_least(row_bytes) or 0 for run in runs)
             store.check_space(needed - len(collection) * row_bytes)
 
-        for _ in runs:  # the limit is asked for anew: the rows of those before may be in memory
-            yield Keeping(self._cache.memory_limit(), collection, check_space, str(store.directory))
+        place = str(store.directory)
+        for run in runs:  # the limit is asked for anew: the rows of those before may be in memory
+            limit = self._cache.memory_limit()
+            yield StoredRows(row_bytes, run.views, limit, collection, check_space, place)
 
     def say(self, tables: list[Table]) -> None:
         """Say in one line what was computed once, how large it is and where it is kept."""

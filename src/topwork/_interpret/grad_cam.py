@@ -12,7 +12,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from topwork._data.images import ImageReader
-from topwork._errors import closest, public
+from topwork._errors import InputError, closest, public
 from topwork._figures import displayable, new_figure
 from topwork._names import published
 from topwork._networks.classifier import Task, names_of_classes, probabilities, task_of
@@ -115,9 +115,9 @@ def grad_cam(
         Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
         Localization, ICCV 2017, https://arxiv.org/abs/1610.02391.
     """
-    task = task_of(model, "grad_cam()")
-    names = names_of_classes(class_names, model, task, "grad_cam()")
-    pixels = ImageReader(model, "grad_cam()", task.n).read(image)
+    task = task_of(model)
+    names = names_of_classes(class_names, model, task)
+    pixels = ImageReader(model, task.n).read(image)
     chosen = _last_feature_map(model) if layer is None else _named_feature_map(model, layer)
     values = _answers(model.predict_on_batch(pixels[None]), task)
     index = _checked_index(class_index, values, task)
@@ -130,16 +130,16 @@ def _answers(outputs: Any, task: Task) -> Any:
     """Probabilities, or the numbers of a model for numbers."""
     if task.kind == "numbers":
         return np.asarray(outputs, "float64")[0]
-    return probabilities(outputs, task, "grad_cam()")[0]
+    return probabilities(outputs, task)[0]
 
 
 def _checked_index(class_index: int | None, values: Any, task: Task) -> int:
     if class_index is None:
         return 0 if task.kind == "numbers" else int(values.argmax())
     if not 0 <= class_index < task.n:
-        raise ValueError(
-            f"grad_cam() explains one of the model's {task.n} {task.kind}, 0 to {task.n - 1}. Received: "
-            f"class_index={class_index!r}. Leave it out for the likeliest."
+        raise InputError(
+            f"class_index is one of the model's {task.n} {task.kind}, 0 to {task.n - 1}. Received: "
+            f"{class_index!r}. Leave it out for the likeliest."
         )
     return class_index
 
@@ -154,8 +154,8 @@ def _class_activation_map(model: Any, layer: Any, images: Any, index: int, task:
     # The frozen layers below the feature map are outside of this: the gradient ends at its tensor.
     gradient = tape.gradient(score, features)
     if gradient is None:
-        raise ValueError(
-            f"grad_cam() finds no way from layer {layer.name!r} to the model's output. "
+        raise InputError(
+            f"there is no way from layer {layer.name!r} to the model's output. "
             f"Give a layer that the output depends on; the last one is {_last_feature_map(model).name!r}."
         )
     weights = tf.reduce_mean(tf.cast(gradient[0], "float32"), axis=(0, 1))
@@ -205,9 +205,10 @@ def _feature_maps(model: Any) -> Iterator[Any]:
 def _last_feature_map(model: Any) -> Any:
     layer = next(_feature_maps(model), None)
     if layer is None:
-        raise ValueError(
-            f"grad_cam() needs a layer whose output is a feature map, (batch, height, width, channels). "
-            f"Received: {model!r}, of the layers {', '.join(repr(x.name) for x in model.layers[:8])}. "
+        raise InputError(
+            "the model must have a layer whose output is a feature map, (batch, height, width, "
+            f"channels). Received: {model!r}, of the layers "
+            f"{', '.join(repr(each.name) for each in model.layers[:8])}. "
             "Only convolutional networks have such layers."
         )
     if isinstance(layer, keras.Model):
@@ -218,25 +219,25 @@ def _last_feature_map(model: Any) -> Any:
 def _named_feature_map(model: Any, name: str) -> Any:
     layers = {layer.name: layer for layer in model.layers}
     if name not in layers:
-        raise ValueError(
-            f"grad_cam() takes the name of a layer of the model. Received: layer={name!r}. Closest: "
+        raise InputError(
+            f"layer is the name of a layer of the model. Received: {name!r}. Closest: "
             f"{closest(name, (layer.name for layer in _feature_maps(model))) or 'none'}. "
             "topwork.describe(model) lists all."
         )
     if isinstance(layers[name], keras.Model):
         raise _nested_error(layers[name])
     if not _is_feature_map(layers[name]):
-        raise ValueError(
-            f"grad_cam() takes a layer whose output is a feature map, (batch, height, width, channels). "
-            f"Received: layer={name!r} with output {getattr(_output(layers[name]), 'shape', None)}. The "
+        raise InputError(
+            "layer is one whose output is a feature map, (batch, height, width, channels). Received: "
+            f"{name!r} with output {getattr(_output(layers[name]), 'shape', None)}. The "
             f"last feature map is {_last_feature_map(model).name!r}."
         )
     return layers[name]
 
 
-def _nested_error(layer: Any) -> ValueError:
-    return ValueError(
-        f"grad_cam() takes a flat model, and layer {layer.name!r} is a whole model: Keras cannot reach "
+def _nested_error(layer: Any) -> InputError:
+    return InputError(
+        f"the model must be flat, and its layer {layer.name!r} is a whole model: Keras cannot reach "
         "the feature maps inside it. Build the classifier with topwork.add_head(...)(backbone), or "
         "keras.Model(backbone.input, head(backbone.output))."
     )

@@ -16,7 +16,7 @@ import tensorflow as tf
 from topwork._data.images import ImageReader, described
 from topwork._data.listing import images_below
 from topwork._data.origin import in_order
-from topwork._errors import public
+from topwork._errors import InputError, public
 from topwork._names import published
 from topwork._networks.classifier import Task, names_of_classes, probabilities, task_of
 
@@ -119,8 +119,8 @@ def predict(
            50.0%  cat
            50.0%  dog
     """
-    task = task_of(model, "predict()")
-    names = names_of_classes(class_names, model, task, "predict()")
+    task = task_of(model)
+    names = names_of_classes(class_names, model, task)
     _check_numbers(top, threshold)
     predictions = []
     for titles, pixels in _batches(model, images, task):
@@ -134,14 +134,14 @@ def predict(
 
 def _check_numbers(top: int, threshold: float) -> None:
     if top < 1:
-        raise ValueError(
-            f"predict() names the `top` likeliest classes, 1 or more. Received: top={top!r}. Leave it "
+        raise InputError(
+            f"top is how many of the likeliest classes to name, 1 or more. Received: {top!r}. Leave it "
             "out for 5."
         )
     if not 0 <= threshold <= 1:
-        raise ValueError(
-            "predict() takes as threshold a probability from 0 to 1. Received: "
-            f"threshold={threshold!r}. Leave it out for {_THRESHOLD}."
+        raise InputError(
+            "threshold is a probability from 0 to 1. Received: "
+            f"{threshold!r}. Leave it out for {_THRESHOLD}."
         )
 
 
@@ -150,7 +150,7 @@ def _batches(model: Any, images: Any, task: Task) -> Iterator[tuple[list[str], A
     if isinstance(images, (tf.data.Dataset, keras.utils.PyDataset)):
         yield from _of_data_set(images)
         return
-    reader = ImageReader(model, "predict()", task.n)
+    reader = ImageReader(model, task.n)
     # Without a size of their own, a model's inputs may each have another.
     batch_size = _BATCH_SIZE if reader.height and reader.width else 1
     todo = enumerate(_listed(images))
@@ -176,14 +176,14 @@ def _listed(images: Any) -> list[Any]:
         return _in_folder(Path(images))
     is_one = is_path or getattr(images, "ndim", None) in (2, 3) or hasattr(images, "getbands")
     if not is_one and not isinstance(images, Iterable):
-        raise ValueError(
-            "predict() takes paths of image files or arrays of pixels, one or several. Received: "
+        raise InputError(
+            "images are paths of image files or arrays of pixels, one or several. Received: "
             f"{described(images)}."
         )
     listed = [images] if is_one else list(images)
     if not listed:
-        raise ValueError(
-            f"predict() received no image, an empty {type(images).__name__}. Where it comes from a "
+        raise InputError(
+            f"there is no image to name, but an empty {type(images).__name__}. Where it comes from a "
             "glob, check the folder and the pattern."
         )
     return listed
@@ -192,8 +192,8 @@ def _listed(images: Any) -> list[Any]:
 def _in_folder(folder: Path) -> list[Path]:
     found = images_below(folder)
     if not found:
-        raise ValueError(
-            f"predict() found no image in {str(folder)!r} or below. Give a folder of photographs, or "
+        raise InputError(
+            f"there is no image in {str(folder)!r} or below. Give a folder of photographs, or "
             "their paths."
         )
     return found
@@ -205,7 +205,7 @@ def _title(number: int, image: Any) -> str:
 
 def _values(outputs: Any, task: Task) -> Any:
     is_number = task.kind == "numbers"
-    return np.asarray(outputs, "float64") if is_number else probabilities(outputs, task, "predict()")
+    return np.asarray(outputs, "float64") if is_number else probabilities(outputs, task)
 
 
 def _prediction(

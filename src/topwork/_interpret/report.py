@@ -218,8 +218,8 @@ def report(
         >>> found.accuracy, found.confusion.tolist()
         (0.75, [[1, 0], [1, 2]])
     """
-    task = task_of(model, "report()")
-    names = names_of_classes(class_names, model, task, "report()")
+    task = task_of(model)
+    names = names_of_classes(class_names, model, task)
     confusion = np.zeros((len(names), len(names)), "int64")
     mistakes: list[Mistake] = []
     n_seen = 0
@@ -228,7 +228,7 @@ def report(
     for batch in open_source(model, data).batches():
         guard.check(batch.inputs, batch.y)
         true = class_numbers(batch.y, "the data", len(names))
-        shares = probabilities(flat.predict_on_batch(batch.inputs), task, "report()")
+        shares = probabilities(flat.predict_on_batch(batch.inputs), task)
         images, predicted = batch.inputs[0], shares.argmax(axis=1)
         np.add.at(confusion, (true, predicted), 1)
         found = [

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from topwork._errors import closest, plain, whole_number
+from topwork._errors import InputError, closest, plain, public, whole_number
 from topwork._networks.applications import APPLICATIONS, Application
 from topwork._networks.graph import clean_cuts, require_functional
 from topwork._networks.weights import load_weights
@@ -27,6 +27,7 @@ _CHOSEN_BY_TOPWORK = {
 }
 
 
+@public
 def load_backbone(
     name: str,
     cut_layer: str | None = None,
@@ -77,11 +78,11 @@ def load_backbone(
         >>> len(backbone.layers), backbone.output_shape
         (229, (None, 7, 7, 768))
     """
-    key = _find(name, "load_backbone")
+    key = _find(name)
     application = APPLICATIONS[key]
     if cut_layer is not None and not isinstance(cut_layer, str):
-        raise ValueError(
-            f"load_backbone: cut_layer is a layer name. Received: {cut_layer!r}. cut_points({key!r}) "
+        raise InputError(
+            f"cut_layer is a layer name. Received: {cut_layer!r}. cut_points({key!r}) "
             "lists those at which the network can be cut cleanly."
         )
     _check_options(application, options)
@@ -106,6 +107,7 @@ def load_backbone(
     return backbone
 
 
+@public
 def cut_points(name_or_model: str | keras.Model) -> list[str]:
     """The layers at which a network can be cut cleanly: everything flows through each of them.
 
@@ -125,19 +127,19 @@ def cut_points(name_or_model: str | keras.Model) -> list[str]:
         ['flatten', 'fc1', 'fc2', 'predictions']
     """
     if not isinstance(name_or_model, str):
-        require_functional(name_or_model, "cut_points")
+        require_functional(name_or_model)
         return clean_cuts(name_or_model)
-    application = APPLICATIONS[_find(name_or_model, "cut_points")]
+    application = APPLICATIONS[_find(name_or_model)]
     shape = _checked_shape(None, application)
     arguments = {"include_top": True, "weights": None}
     return clean_cuts(_build(application, shape, True, arguments))
 
 
-def _find(name: str, caller: str) -> str:
+def _find(name: str) -> str:
     spellings = {plain(key): key for key in APPLICATIONS}
     if not isinstance(name, str) or plain(name) not in spellings:
-        raise ValueError(
-            f"{caller}: there is no backbone {name!r}. Closest: {closest(name, APPLICATIONS)}. "
+        raise InputError(
+            f"there is no backbone {name!r}. Closest: {closest(name, APPLICATIONS)}. "
             "list_backbones() lists all."
         )
     return spellings[plain(name)]
@@ -148,8 +150,8 @@ def _checked_shape(shape: Any, application: Application) -> tuple[int, int, int]
         return (application.size, application.size, 3)
     sizes = tuple(whole_number(n) or 0 for n in shape) if hasattr(shape, "__len__") else ()
     if len(sizes) != 3 or sizes[2] not in (1, 3) or min(sizes) < 1:
-        raise ValueError(
-            "load_backbone: input_shape is (height, width, 3), or 1 for grey, whole pixels, such as "
+        raise InputError(
+            "input_shape is (height, width, 3), or 1 for grey, whole pixels, such as "
             f"({application.size}, {application.size}, 3). Received: {shape!r}."
         )
     return sizes[0], sizes[1], sizes[2]
@@ -160,12 +162,10 @@ def _check_options(application: Application, options: dict[str, Any]) -> None:
     valid = set(inspect.signature(constructor).parameters) - {"weights", "input_shape", "name", "kwargs"}
     for option in options:
         if option in _CHOSEN_BY_TOPWORK:
-            raise ValueError(
-                f"load_backbone: the option {option!r} is not passed on; {_CHOSEN_BY_TOPWORK[option]}."
-            )
+            raise InputError(f"the option {option!r} is not passed on; {_CHOSEN_BY_TOPWORK[option]}.")
         if option not in valid:
-            raise ValueError(
-                f"load_backbone: keras.applications.{application.constructor} has no option "
+            raise InputError(
+                f"keras.applications.{application.constructor} has no option "
                 f"{option!r}. Closest: {closest(option, valid - set(_CHOSEN_BY_TOPWORK))}."
             )
 
@@ -201,8 +201,8 @@ def _with_layer(
         names = [layer.name for layer in network.layers]
         if cut_layer is None or cut_layer in names[1:]:
             return network, has_top
-    raise ValueError(
-        f"load_backbone: {key!r} has no layer {cut_layer!r} to cut at. Closest: "
+    raise InputError(
+        f"{key!r} has no layer {cut_layer!r} to cut at. Closest: "
         f"{closest(cut_layer, names[1:])}. cut_points({key!r}) lists those that everything flows through."
     )
 

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from topwork._errors import InputError
 from topwork._networks.record import read_record
 
 N_IMAGENET_CLASSES = 1000
@@ -38,13 +39,13 @@ class Task:
     from_logits: bool = False
 
 
-def task_of(model: Any, caller: str) -> Task:
+def task_of(model: Any) -> Task:
     """What a model is for, by its loss; of one that is not compiled, by its last activation.
 
     Raises:
         ValueError: The model has no one vector of outputs for an image.
     """
-    units = _units(model, caller)
+    units = _units(model)
     loss, from_logits = _loss_of(model)
     activation = _last_activation(model)
     if loss.endswith(_CROSSENTROPY_OF_CLASSES):
@@ -58,12 +59,12 @@ def task_of(model: Any, caller: str) -> Task:
     return Task(kind, max(units, 2) if kind == "classes" else units, from_logits)
 
 
-def _units(model: Any, caller: str) -> int:
+def _units(model: Any) -> int:
     outputs = getattr(model, "outputs", None) or []
     shape = tuple(outputs[0].shape) if len(outputs) == 1 else ()
     if len(shape) != 2 or shape[1] is None:
-        raise ValueError(
-            f"{caller} takes a classifier: a model with one output of shape (None, classes). Received: "
+        raise InputError(
+            "the model must be a classifier, with one output of shape (None, classes). Received: "
             f"{model!r} with the outputs {[tuple(x.shape) for x in outputs]}. A backbone becomes a "
             "classifier with topwork.add_head(n_classes=...)(backbone)."
         )
@@ -91,7 +92,7 @@ def _last_activation(model: Any) -> str:
     return getattr(getattr(layers[-1], "activation", None), "__name__", "")
 
 
-def probabilities(outputs: Any, task: Task, caller: str) -> npt.NDArray[np.float64]:
+def probabilities(outputs: Any, task: Task) -> npt.NDArray[np.float64]:
     """(images, classes or labels) from outputs; those of classes are of sum 1.
 
     Raises:
@@ -105,14 +106,15 @@ def probabilities(outputs: Any, task: Task, caller: str) -> npt.NDArray[np.float
         return values
     if is_probability and values.shape[1] == 1:
         return np.hstack([1 - values, values])
-    if not is_probability or (abs(values.sum(axis=1) - 1) > _ROUNDING).any():
-        raise ValueError(
-            f"{caller} takes a model that ends in softmax, in sigmoid units, or in numbers that it was "
-            f"compiled with a loss for. Received outputs "
-            f"from {values.min():.3g} to {values.max():.3g}, of sums {values.sum(axis=1).min():.3g} to "
-            f"{values.sum(axis=1).max():.3g} for an image. Where the model gives logits, compile it with "
-            "a loss that has from_logits=True, or add keras.layers.Softmax() to it; for labels that go "
-            "together compile it with loss='binary_crossentropy'; for numbers with 'mean_squared_error'."
+    sums = values.sum(axis=1)
+    if not is_probability or (abs(sums - 1) > _ROUNDING).any():
+        raise InputError(
+            "the model must end in softmax, in sigmoid units, or in numbers that it was compiled with a "
+            f"loss for. Received outputs from {values.min():.3g} to {values.max():.3g}, of sums "
+            f"{sums.min():.3g} to {sums.max():.3g} for an image. Where the model gives logits, "
+            "compile it with a loss that has from_logits=True, or add keras.layers.Softmax() to it; for "
+            "labels that go together compile it with loss='binary_crossentropy'; for numbers with "
+            "'mean_squared_error'."
         )
     return values
 
@@ -124,9 +126,7 @@ def _from_logits(values: npt.NDArray[Any], task: Task) -> npt.NDArray[Any]:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def names_of_classes(
-    class_names: Sequence[str] | None, model: Any, task: Task, caller: str
-) -> tuple[str, ...]:
+def names_of_classes(class_names: Sequence[str] | None, model: Any, task: Task) -> tuple[str, ...]:
     """The names given, else those that the model knows, else ImageNet's for 1000 classes, else numbers.
 
     Raises:
@@ -140,8 +140,8 @@ def names_of_classes(
         return imagenet_names() if is_imagenet else tuple(map(str, range(task.n)))
     if isinstance(class_names, str) or len(class_names) != task.n:
         count = "one string" if isinstance(class_names, str) else f"{len(class_names)} names"
-        raise ValueError(
-            f"{caller} takes a name for each of the model's {task.n} {task.kind}. Received: class_names="
+        raise InputError(
+            f"class_names has a name for each of the model's {task.n} {task.kind}. Received: class_names="
             f"{str(class_names)[:80]}, {count}. Give a list of {task.n}, in the order of the labels: "
             "topwork.data.read_folder and Keras' image_dataset_from_directory have it in .class_names."
         )

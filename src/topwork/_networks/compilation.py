@@ -6,7 +6,17 @@ from typing import Any
 
 import keras
 
+from topwork._errors import InputError
 from topwork._private_keras import compile_config
+
+
+def require_compiled(model: keras.Model) -> None:
+    """Raise for a model that has no loss to train for."""
+    if not model.compiled:
+        raise InputError(
+            f"{model.name!r} was not compiled. Call model.compile(optimizer=..., loss=...), or make "
+            "the head with add_head, which does."
+        )
 
 
 def compile_arguments(model: keras.Model) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from topwork._errors import closest
+from topwork._errors import InputError, closest, public
 from topwork._networks.applications import APPLICATIONS
 from topwork._networks.compilation import fresh_optimizer, recompile
 from topwork._networks.graph import clean_cuts, head_start, require_functional, sublayers
@@ -16,6 +16,7 @@ from topwork._networks.layerwise import layerwise_optimizer
 _DEFAULT_LEARNING_RATE = 1e-4
 
 
+@public
 def freeze(model: keras.Model, until: int | str | None = None) -> keras.Model:
     """Lock the layers before a boundary: their weights do not change in training any more.
 
@@ -39,7 +40,7 @@ def freeze(model: keras.Model, until: int | str | None = None) -> keras.Model:
         >>> tw.freeze(backbone, until="conv_dw_11").layers[0].trainable
         False
     """
-    require_functional(model, "freeze")
+    require_functional(model)
     end = len(model.layers) if until is None else _freeze_boundary(model, until)
     before = _trainable(model)
     for layer in model.layers[:end]:
@@ -49,6 +50,7 @@ def freeze(model: keras.Model, until: int | str | None = None) -> keras.Model:
     return model
 
 
+@public
 def fine_tune(
     model: keras.Model,
     unfreeze_from: int | str | None = None,
@@ -92,18 +94,16 @@ def fine_tune(
         >>> model.get_layer("conv_pw_12").trainable, model.get_layer("conv_pw_12_bn").trainable
         (True, False)
     """
-    require_functional(model, "fine_tune")
+    require_functional(model)
     if not model.compiled:
-        raise ValueError(
+        raise InputError(
             f"fine_tune compiles the model again with the loss it has, and {model.name!r} was never "
             "compiled. Call model.compile(loss=..., metrics=...) first."
         )
     rates = _optimizer(optimizer, learning_rate)
     boundary = _fine_tune_boundary(model, unfreeze_from)
     if not 0 < layer_decay <= 1:
-        raise ValueError(
-            f"fine_tune: layer_decay must be over 0 and at most 1. Received: {layer_decay!r}."
-        )
+        raise InputError(f"layer_decay must be over 0 and at most 1. Received: {layer_decay!r}.")
     if layer_decay < 1:
         rates = layerwise_optimizer(rates, model, boundary, layer_decay)
     _thaw(model, boundary)
@@ -126,21 +126,21 @@ def _trainable(model: keras.Model) -> set[int]:
 
 def _optimizer(optimizer: Any, learning_rate: float) -> keras.optimizers.Optimizer:
     if not learning_rate > 0:
-        raise ValueError(f"fine_tune: learning_rate must be greater than 0. Received: {learning_rate!r}.")
+        raise InputError(f"learning_rate must be greater than 0. Received: {learning_rate!r}.")
     if optimizer is None:
         return keras.optimizers.SGD(learning_rate=learning_rate, momentum=0.9)
     if isinstance(optimizer, keras.optimizers.Optimizer):
         if learning_rate != _DEFAULT_LEARNING_RATE:
-            raise ValueError(
-                "fine_tune: an optimizer instance has its own learning rate. Received: both "
+            raise InputError(
+                "an optimizer instance has its own learning rate. Received: both "
                 f"{optimizer!r} and learning_rate={learning_rate}. Set the rate in the optimizer."
             )
         return fresh_optimizer(optimizer)
     try:
         named = keras.optimizers.get(optimizer)
     except (ValueError, TypeError) as error:
-        raise ValueError(
-            "fine_tune: optimizer must be the name of a Keras optimizer, such as 'sgd' or 'adam', "
+        raise InputError(
+            "optimizer must be the name of a Keras optimizer, such as 'sgd' or 'adam', "
             f"or an instance. Received: {optimizer!r}."
         ) from error
     named.learning_rate = learning_rate
@@ -149,15 +149,15 @@ def _optimizer(optimizer: Any, learning_rate: float) -> keras.optimizers.Optimiz
 
 def _freeze_boundary(model: keras.Model, until: int | str) -> int:
     head = head_start(model)
-    end = _resolve(model, until, "freeze", "until", last=len(model.layers))
+    end = _resolve(model, until, "until", last=len(model.layers))
     if head < end < len(model.layers):
-        raise ValueError(
-            f"freeze: until={until!r} lies in the head, which starts at index {head} "
+        raise InputError(
+            f"until={until!r} lies in the head, which starts at index {head} "
             f"({model.layers[head].name!r}). {_valid(model, 1, head, until)} until=None freezes all."
         )
     if not any(layer.weights for layer in model.layers[:end]):
-        raise ValueError(
-            f"freeze: until={until!r} selects nothing: no layer before index {end} has weights. "
+        raise InputError(
+            f"until={until!r} selects nothing: no layer before index {end} has weights. "
             f"{_valid(model, 1, head, until)}"
         )
     return end
@@ -167,16 +167,16 @@ def _fine_tune_boundary(model: keras.Model, unfreeze_from: int | str | None) -> 
     if unfreeze_from is None:
         return _recommended_boundary(model)
     head = head_start(model)
-    start = _resolve(model, unfreeze_from, "fine_tune", "unfreeze_from", last=len(model.layers) - 1)
+    start = _resolve(model, unfreeze_from, "unfreeze_from", last=len(model.layers) - 1)
     if start >= head:
-        raise ValueError(
-            f"fine_tune: unfreeze_from={unfreeze_from!r} lies in the head, which starts at index "
+        raise InputError(
+            f"unfreeze_from={unfreeze_from!r} lies in the head, which starts at index "
             f"{head} ({model.layers[head].name!r}): nothing of the trunk would be trained. "
             f"{_valid(model, 0, head - 1, unfreeze_from)}"
         )
     if not any(_can_learn(layer) for layer in model.layers[start:head]):
-        raise ValueError(
-            f"fine_tune: unfreeze_from={unfreeze_from!r} selects nothing: no layer from index {start} "
+        raise InputError(
+            f"unfreeze_from={unfreeze_from!r} selects nothing: no layer from index {start} "
             f"to the end of the trunk ({head - 1}) has weights to train (BatchNormalization stays "
             f"frozen). {_valid(model, 0, head - 1, unfreeze_from)}"
         )
@@ -195,53 +195,51 @@ def _recommended_boundary(model: keras.Model) -> int:
     names = [layer.name for layer in model.layers]
     application = APPLICATIONS.get(model.name)
     if application is None:
-        raise ValueError(
-            f"fine_tune: no boundary is recommended for the model {model.name!r}, which is not named "
+        raise InputError(
+            f"no boundary is recommended for the model {model.name!r}, which is not named "
             f"like one of topwork's backbones. Pass unfreeze_from. {_valid(model, 0, len(names) - 1)}"
         )
     if application.boundary not in names[: head_start(model)]:
-        raise ValueError(
-            f"fine_tune: the boundary recommended for {model.name!r}, {application.boundary!r}, lies "
+        raise InputError(
+            f"the boundary recommended for {model.name!r}, {application.boundary!r}, lies "
             f"behind the layer that this model was cut at. Pass unfreeze_from. "
             f"{_valid(model, 0, head_start(model) - 1)}"
         )
     return names.index(application.boundary)
 
 
-def _resolve(model: keras.Model, boundary: Any, caller: str, argument: str, *, last: int) -> int:
+def _resolve(model: keras.Model, boundary: Any, argument: str, *, last: int) -> int:
     """Index in `model.layers` of a boundary given by index, from the end if negative, or by name."""
     if isinstance(boundary, str):
-        return _index_of(model, boundary, caller, argument)
+        return _index_of(model, boundary, argument)
     try:
         index = operator.index(boundary)
     except TypeError:
         index = None
     if index is None or isinstance(boundary, bool):
-        raise ValueError(
-            f"{caller}: {argument} must be an index, a layer name or None. Received: {boundary!r}."
-        )
+        raise InputError(f"{argument} must be an index, a layer name or None. Received: {boundary!r}.")
     n_layers = len(model.layers)
     if not -n_layers <= index <= last:
-        raise ValueError(
-            f"{caller}: {argument}={boundary} is out of range: {model.name!r} has {n_layers} layers. "
+        raise InputError(
+            f"{argument}={boundary} is out of range: {model.name!r} has {n_layers} layers. "
             f"{_valid(model, 0, min(last, head_start(model) - 1), n_layers)}{_nested_hint(model)}"
         )
     return index + n_layers if index < 0 else index
 
 
-def _index_of(model: keras.Model, name: str, caller: str, argument: str) -> int:
+def _index_of(model: keras.Model, name: str, argument: str) -> int:
     names = [layer.name for layer in model.layers]
     if name in names:
         return names.index(name)
     for layer in model.layers:
         if isinstance(layer, keras.Model) and name in [inner.name for inner in layer.layers]:
-            raise ValueError(
-                f"{caller}: the layer {name!r} lies inside {layer.name!r}, a model used as a layer, "
+            raise InputError(
+                f"the layer {name!r} lies inside {layer.name!r}, a model used as a layer, "
                 f"and a boundary is a layer of {model.name!r} itself. Received: {argument}={name!r}."
                 f"{_nested_hint(model)}"
             )
-    raise ValueError(
-        f"{caller}: {model.name!r} has no layer named {name!r}. Closest: {closest(name, names)}. "
+    raise InputError(
+        f"{model.name!r} has no layer named {name!r}. Closest: {closest(name, names)}. "
         "describe(model) lists all."
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from topwork._errors import InputError
 from topwork._private_keras import node_of
 
 
@@ -30,15 +31,15 @@ class Step:
         return isinstance(self.operation, keras.layers.InputLayer)
 
 
-def require_functional(model: object, caller: str) -> None:
+def require_functional(model: object) -> None:
     """Raise unless `model` is a built functional or Sequential model, whose graph can be read."""
     if not isinstance(model, keras.Model):
-        raise ValueError(
-            f"{caller} works on a keras.Model. Received: {model!r} of type {type(model).__name__}."
+        raise InputError(
+            f"the model must be a keras.Model. Received: {model!r} of type {type(model).__name__}."
         )
     if not has_graph(model):
-        raise ValueError(
-            f"{caller} reads the graph of a model, and {model.name!r} ({type(model).__name__}) has "
+        raise InputError(
+            f"the graph of the model is read, and {model.name!r} ({type(model).__name__}) has "
             "none: a subclassed model, or a Sequential model that was not built. Build a functional "
             "model, keras.Model(inputs, outputs), or give the Sequential model a keras.Input first."
         )

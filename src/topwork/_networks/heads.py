@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from topwork._errors import whole_number
+from topwork._errors import InputError, public, public_as, whole_number
 from topwork._names import published
 from topwork._networks.compilation import build_optimizer, compile_arguments, fresh_optimizer
 from topwork._networks.graph import require_functional
@@ -46,6 +46,7 @@ class Head:
     learning_rate: float
     task: str
 
+    @public_as("add_head")
     def __call__(self, backbone: keras.Model) -> keras.Model:
         """Put the head on a backbone, whose layers the model shares."""
         x = _pool(backbone, self.pooling)
@@ -59,6 +60,7 @@ class Head:
         return model
 
 
+@public
 def add_head(
     n_classes: int,
     dropout: float = 0.2,
@@ -107,22 +109,22 @@ def add_head(
         (None, 5)
     """
     if isinstance(n_classes, keras.Model):
-        raise ValueError(
-            "add_head is made first and applied to the backbone then: add_head(n_classes=2)(backbone). "
+        raise InputError(
+            "the head is made first and applied to the backbone then: add_head(n_classes=2)(backbone). "
             f"Received: the model {n_classes.name!r} as n_classes."
         )
     n_classes = _positive_int("n_classes", n_classes)
     hidden_units = None if hidden_units is None else _positive_int("hidden_units", hidden_units)
     if not 0 <= dropout < 1:
-        raise ValueError(f"add_head: dropout is a fraction, 0 <= dropout < 1. Received: {dropout!r}.")
+        raise InputError(f"dropout is a fraction, 0 <= dropout < 1. Received: {dropout!r}.")
     if pooling not in _POOLINGS:
-        raise ValueError(
-            f"add_head: pooling must be one of {', '.join(map(repr, _POOLINGS))}. Received: {pooling!r}."
+        raise InputError(
+            f"pooling must be one of {', '.join(map(repr, _POOLINGS))}. Received: {pooling!r}."
         )
     if task not in _TASKS:
-        raise ValueError(f"add_head: task must be one of {_LISTED_TASKS}. Received: {task!r}.")
+        raise InputError(f"task must be one of {_LISTED_TASKS}. Received: {task!r}.")
     if not learning_rate > 0:
-        raise ValueError(f"add_head: learning_rate must be greater than 0. Received: {learning_rate!r}.")
+        raise InputError(f"learning_rate must be greater than 0. Received: {learning_rate!r}.")
 
     return Head(n_classes, dropout, pooling, hidden_units, learning_rate, task)
 
@@ -130,16 +132,16 @@ def add_head(
 def _positive_int(name: str, value: object) -> int:
     number = whole_number(value)
     if number is None or number < 1:
-        raise ValueError(f"add_head: {name} must be a whole number of at least 1. Received: {value!r}.")
+        raise InputError(f"{name} must be a whole number of at least 1. Received: {value!r}.")
     return number
 
 
 def _pool(backbone: keras.Model, pooling: str) -> Any:
-    require_functional(backbone, "add_head(...)")
+    require_functional(backbone)
     taken = [layer.name for layer in backbone.layers if layer.name.startswith("head_")]
     if taken:
-        raise ValueError(
-            f"add_head: the model {backbone.name!r} has a head already ({', '.join(taken)}). Apply "
+        raise InputError(
+            f"the model {backbone.name!r} has a head already ({', '.join(taken)}). Apply "
             "add_head to the backbone, as load_backbone returned it."
         )
     shape = backbone.output_shape
@@ -148,8 +150,8 @@ def _pool(backbone: keras.Model, pooling: str) -> Any:
         return backbone.output
     if rank == 4:
         return _POOLINGS[pooling](name="head_pooling")(backbone.output)
-    raise ValueError(
-        "add_head: a head is put on one feature map (batch, height, width, channels) or one vector "
+    raise InputError(
+        "a head is put on one feature map (batch, height, width, channels) or one vector "
         f"(batch, features). The model {backbone.name!r} gives {shape}."
     )
 

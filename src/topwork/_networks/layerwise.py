@@ -6,6 +6,7 @@ import re
 
 import keras
 
+from topwork._errors import InputError
 from topwork._networks.compilation import fresh_optimizer
 from topwork._networks.graph import clean_cuts, head_start
 
@@ -18,8 +19,8 @@ def layerwise_optimizer(
     The head keeps the optimizer's rate; each block below has `decay` times that of the one above.
     """
     if not hasattr(keras.optimizers, "MultiOptimizer"):
-        raise ValueError(
-            "fine_tune: layer_decay needs keras.optimizers.MultiOptimizer, which is in Keras 3.15 and "
+        raise InputError(
+            "layer_decay needs keras.optimizers.MultiOptimizer, which is in Keras 3.15 and "
             f"later. Installed: {keras.__version__}. Upgrade Keras, or leave layer_decay at 1."
         )
     rates = keras.optimizers.OptimizerMap(default_optimizer=optimizer)

@@ -13,7 +13,7 @@ from typing import Any
 
 import h5py
 
-from topwork._errors import warn
+from topwork._errors import InputError, warn
 from topwork._private_keras import published_weights
 
 # No stream of zlib unpacks to more, which is what HDF5 and zip compress with.
@@ -37,8 +37,8 @@ def check_is_file(path: str | os.PathLike[str]) -> Path:
         ) from error
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
-        raise ValueError(
-            f"load_backbone: the weights {str(path)!r} are {kind} and not a file. Pass the path of a "
+        raise InputError(
+            f"the weights {str(path)!r} are {kind} and not a file. Pass the path of a "
             ".h5, .weights.h5 or .keras file."
         )
     return Path(path)
@@ -101,7 +101,7 @@ def warn_if_altered(file: Path) -> None:
     found = _digest(file, "sha256" if len(published) == 64 else "md5")
     if found != published:
         warn(
-            f"load_backbone: the weights file {str(file)!r} is named like the one that "
+            f"the weights file {str(file)!r} is named like the one that "
             f"keras.applications downloads, and its content differs: its hash is {found}, and the "
             f"published one {published}. If you did not change it, it is damaged: download it again. If "
             "you did, give it another name.",

@@ -12,6 +12,7 @@ import h5py
 import keras
 import numpy as np
 
+from topwork._errors import InputError
 from topwork._networks.graph import sublayers
 from topwork._networks.weight_files import check_is_file, check_sizes, warn_if_altered
 
@@ -42,9 +43,8 @@ def load_weights(
         check_sizes(file)
         stored = _read(file)
     except Exception as error:
-        raise ValueError(
-            f"load_backbone: the weights file {str(file)!r} cannot be read as .h5, .weights.h5 or "
-            f".keras ({error})."
+        raise InputError(
+            f"the weights file {str(file)!r} cannot be read as .h5, .weights.h5 or .keras ({error})."
         ) from error
     if stored is None:
         _load_container(backbone, file, network, build_whole)
@@ -97,8 +97,8 @@ def _assign(backbone: keras.Model, file: Path, network: keras.Model, stored: _St
         layers, matched = _weighted(network, inside=inside), stored
     mismatch = _first_mismatch(layers, matched)
     if mismatch:
-        raise ValueError(
-            f"load_backbone: the weights file {str(file)!r} does not fit {backbone.name!r}: {mismatch}. "
+        raise InputError(
+            f"the weights file {str(file)!r} does not fit {backbone.name!r}: {mismatch}. "
             "The name, the options (such as alpha) and, for a layer of the classifier top, the "
             "input_shape must be those that the file was made with."
         )
@@ -145,6 +145,4 @@ def _load_container(
         for layer in _weighted(backbone, inside=False):
             layer.set_weights(model.get_layer(layer.name).get_weights())
         return
-    raise ValueError(
-        f"load_backbone: the weights file {str(file)!r} does not fit {backbone.name!r}: {problem}"
-    )
+    raise InputError(f"the weights file {str(file)!r} does not fit {backbone.name!r}: {problem}")

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from topwork._data.origin import in_order
 from topwork._data.reading import open_source
-from topwork._errors import closest, public
+from topwork._errors import InputError, closest, public
 from topwork._features.computation import Computation, Run, open_cache
 from topwork._features.frozen_part import FrozenPart
 from topwork._networks.graph import head_start, require_functional
@@ -53,7 +53,7 @@ def features(
         >>> tw.features(backbone, np.zeros((5, 32, 32, 3)), verbose=0).shape
         (5, 1024)
     """
-    require_functional(model, "features")
+    require_functional(model)
     part = keras.Model(model.inputs, feature_tensor(model, layer))
     source = open_source(part, in_order(x)[0])
     computation = Computation(part, FrozenPart(part), open_cache("auto", cache_dir), verbose)
@@ -68,8 +68,8 @@ def feature_tensor(model: keras.Model, layer: str | None = None) -> Any:
     if layer is not None:
         names = [each.name for each in model.layers]
         if layer not in names:
-            raise ValueError(
-                f"features: {model.name!r} has no layer {layer!r}. Closest: {closest(layer, names)}. "
+            raise InputError(
+                f"{model.name!r} has no layer {layer!r}. Closest: {closest(layer, names)}. "
                 "describe(model) lists all."
             )
         return model.get_layer(layer).output

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from topwork._data.augmenting import (
@@ -19,22 +17,21 @@ from topwork._data.augmenting import (
     warn_of_one_view,
 )
 from topwork._data.checks import Guard
-from topwork._data.classes import class_numbers
-from topwork._data.labels import label_kind
 from topwork._data.origin import has_units, learn_names, targets_of
 from topwork._data.randomness import randomness_in
-from topwork._data.reading import Source, build_sequential, first_inputs, open_source
-from topwork._data.weighting import balanced, class_weights, complete
+from topwork._data.reading import Source, build_sequential, first_inputs
+from topwork._data.weighting import complete
 from topwork._errors import InputError, public, verb, warn
 from topwork._features.computation import Computation, Run, open_cache
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.split import NotSplittable, Split, split
 from topwork._features.table import Table
-from topwork._networks.compilation import build_optimizer
+from topwork._networks.compilation import build_optimizer, require_compiled
 from topwork._networks.graph import require_functional
 from topwork._networks.heads import set_units
 from topwork._private_keras import changed_since_compile
-from topwork._training.schedule import Schedule, check_fraction, last_part
+from topwork._training.data_arguments import Data, weighted
+from topwork._training.schedule import Schedule
 from topwork._training.step import build_metrics, is_distributed, takes_features
 from topwork._voice import say
 
@@ -108,8 +105,7 @@ def fit(
         ValueError: An argument or the data cannot be right; raised before anything is trained.
 
     Example:
-        >>> import numpy as np
-        >>> import topwork as tw
+        >>>         >>> import topwork as tw
         >>> backbone = tw.load_backbone("mobilenet", weights=None, input_shape=(32, 32, 3))
         >>> model = tw.add_head(n_classes=2, hidden_units=8)(tw.freeze(backbone))
         >>> images, labels = np.random.uniform(0, 255, (8, 32, 32, 3)), np.arange(8) % 2
@@ -134,10 +130,10 @@ def fit(
         validation_freq=validation_freq,
         verbose=verbose,
     )
-    data = _Data.of(x, y, sample_weight, validation_data, validation_split)
+    data = Data.of(x, y, sample_weight, validation_data, validation_split)
     schedule.check(has_validation=data.validation_data is not None)
     train, validation = data.open(model, schedule)
-    schedule = _weighted(model, train, schedule)
+    schedule = weighted(model, train, schedule)
     _check_before(model, train, validation)
     learn_names(model, x)
     if has_units(model):
@@ -158,83 +154,9 @@ def fit(
     return _fit_on_features(model, halves.tail, tables, sources, schedule)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Data:
-    """The data arguments of `fit`."""
-
-    x: Any
-    y: Any
-    sample_weight: Any
-    validation_data: Any
-
-    @classmethod
-    def of(cls, x: Any, y: Any, sample_weight: Any, validation_data: Any, fraction: float) -> _Data:
-        """The arguments, with `fraction` of arrays taken off as validation data if there is none."""
-        check_fraction(fraction)
-        if not fraction or validation_data is not None:
-            return cls(x, y, sample_weight, validation_data)
-        return cls(*last_part(fraction, x, y, sample_weight))
-
-    @property
-    def validation(self) -> tuple[Any, ...]:
-        """The validation data as images, labels, weights, of which the last may be missing."""
-        given = self.validation_data
-        return tuple(given) if isinstance(given, (tuple, list)) else (given,)
-
-    def open(self, model: keras.Model, schedule: Schedule) -> tuple[Source, Source | None]:
-        steps = schedule.steps_per_epoch
-        train = open_source(model, self.x, self.y, self.sample_weight, steps=steps)
-        if self.validation_data is None:
-            return train, None
-        if not 0 < len(self.validation) <= 3:
-            raise InputError(
-                "validation_data is (images, labels[, weights]) or a data set. Received: "
-                f"{len(self.validation)} values."
-            )
-        try:
-            validation = open_source(model, *self.validation, steps=schedule.validation_steps)
-        except InputError as error:
-            raise InputError(f"{error} This is about validation_data.") from error
-        _check_same_classes(train, validation)
-        return train, validation
-
-
-def _check_same_classes(train: Source, validation: Source) -> None:
-    a, b = train.class_names, validation.class_names
-    if a is not None and b is not None and a != b:
-        raise InputError(
-            f"the classes of the training data are {', '.join(a)}, and those of the validation data "
-            f"{', '.join(b)}: the same number would stand for two classes. Read both with class_names="
-            f"{list(a)}."
-        )
-
-
-def _weighted(model: keras.Model, train: Source, schedule: Schedule) -> Schedule:
-    """The schedule with the weights of classes by their numbers, all that can be known being checked."""
-    if schedule.class_weight is None:
-        return schedule
-    if train.is_in_memory and train.given[2] is not None:
-        raise InputError(
-            "class_weight and sample_weight cannot be given together for arrays. Multiply them: "
-            "sample_weight * class_weights[labels]."
-        )
-    kind = label_kind(model)
-    weights = class_weights(schedule.class_weight, kind, train.class_names)
-    if weights == "balanced" and kind is not None:
-        batches = (
-            class_numbers(batch.y, "the training data", kind.n_classes) for batch in train.batches()
-        )
-        weights = balanced(np.concatenate(list(batches)), kind.n_classes)
-    return dataclasses.replace(schedule, class_weight=weights)
-
-
 def _check_model(model: keras.Model) -> None:
-    require_functional(model, "fit")
-    if not model.compiled:
-        raise InputError(
-            f"{model.name!r} was not compiled. Call model.compile(optimizer=..., loss=...), or make "
-            "the head with add_head, which does."
-        )
+    require_functional(model)
+    require_compiled(model)
     if not model.trainable_variables:
         raise InputError(
             f"nothing in {model.name!r} is trainable. Add a head, add_head(n_classes=...)(model), "
@@ -250,7 +172,7 @@ def _check_model(model: keras.Model) -> None:
         )
 
 
-def _split(model: keras.Model, data: _Data, source: Source, verbose: str | int) -> Split | None:
+def _split(model: keras.Model, data: Data, source: Source, verbose: str | int) -> Split | None:
     """The model in two if something can be computed once for this data; else say why not."""
     if source.only_plainly is not None:
         warn(f"nothing of {model.name!r} is computed once, because {source.only_plainly}.")

@@ -10,13 +10,14 @@ from typing import Any, cast
 import keras
 
 from topwork._data.origin import has_units, learn_names, targets_of
-from topwork._data.randomness import randomness_in
+from topwork._data.randomness import warn_of_randomness
 from topwork._data.reading import build_sequential, open_source
-from topwork._errors import public, warn
+from topwork._errors import public
 from topwork._features.computation import Computation, Run, open_cache
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.memory import MEMORY_FRACTION, available_memory
 from topwork._features.table import Table
+from topwork._networks.compilation import require_compiled
 from topwork._networks.graph import require_functional
 from topwork._networks.heads import set_units
 from topwork._training.head_examples import check_class_weight, head_examples
@@ -86,8 +87,8 @@ def fit_head(
         ['accuracy', 'loss']
     """
     build_sequential(model, x)
-    require_functional(model, "fit_head")
-    _check_compiled(model)
+    require_functional(model)
+    require_compiled(model)
     head = linear_head(model)
     units = units_of(head) if head.loss == "squared" else None
     check_class_weight(class_weight, head)
@@ -102,14 +103,6 @@ def fit_head(
         figures |= {f"val_{name}": value for name, value in _measure(model, head, tables[1]).items()}
     _say(solved, figures, time.perf_counter() - start, verbose)
     return _history(model, solved, figures, len(tables[0].batch_lengths), verbose)
-
-
-def _check_compiled(model: keras.Model) -> None:
-    if not model.compiled:
-        raise ValueError(
-            f"fit_head: {model.name!r} was not compiled, and the loss says what to solve for. Call "
-            "model.compile(loss=...), or make the head with add_head, which does."
-        )
 
 
 def _tables(
@@ -133,21 +126,12 @@ def _tables(
     if has_units(model):
         set_units(model, targets_of(x, y))
     for name, parts in data.items():
-        _warn_of_randomness(parts[0], name)
+        warn_of_randomness(parts[0], name)
     prefix = keras.Model(model.inputs, head.features, name=f"{model.name}_prefix")
     computation = Computation(model, FrozenPart(prefix), cache, verbose)
     tables = computation.tables(*(Run(source, name) for name, source in sources.items()))
     computation.say(tables)
     return tables
-
-
-def _warn_of_randomness(x: Any, name: str) -> None:
-    randomness = randomness_in(x)
-    if randomness is not None:
-        warn(
-            f"fit_head: the {name} is augmented at random: it has {randomness}. Each image is used once, "
-            "as it happens to come. Pass the images as they are."
-        )
 
 
 def _write(dense: keras.layers.Dense, solved: LinearModel) -> None:

@@ -14,12 +14,13 @@ import numpy as np
 import tensorflow as tf
 
 from topwork._data.reading import open_source
+from topwork._errors import InputError, public
 from topwork._features.computation import Computation, Run, open_cache
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.split import NotSplittable, split
 from topwork._figures import BLUE, RED, new_figure
 from topwork._names import published
-from topwork._networks.compilation import fresh_optimizer
+from topwork._networks.compilation import fresh_optimizer, require_compiled
 from topwork._networks.graph import require_functional
 from topwork._training.one_cycle import simple_optimizers
 
@@ -64,6 +65,7 @@ class RangeTest:
         return figure
 
 
+@public
 def find_learning_rate(
     model: keras.Model,
     x: Any,
@@ -114,8 +116,8 @@ def find_learning_rate(
     try:
         halves = split(model)
     except NotSplittable as reason:
-        raise ValueError(
-            f"find_learning_rate: it runs on features, and nothing of {model.name!r} can be computed "
+        raise InputError(
+            f"it runs on features, and nothing of {model.name!r} can be computed "
             f"once, because {reason}. Freeze the backbone, freeze(backbone), before the head is added."
         ) from reason
     computation = Computation(model, FrozenPart(halves.prefix), open_cache("auto", cache_dir), verbose)
@@ -127,20 +129,16 @@ def find_learning_rate(
 
 
 def _check(model: Any, lowest: float, highest: float, steps: int, batch_size: int) -> None:
-    require_functional(model, "find_learning_rate")
-    if not model.compiled:
-        raise ValueError(
-            f"find_learning_rate: {model.name!r} was not compiled. Call model.compile(optimizer=..., "
-            "loss=...), or make the head with add_head, which does."
-        )
+    require_functional(model)
+    require_compiled(model)
     if not 0 < lowest < highest < math.inf:
-        raise ValueError(
-            "find_learning_rate: rates go from lowest to highest, 0 < lowest < highest. Received: "
+        raise InputError(
+            "rates go from lowest to highest, 0 < lowest < highest. Received: "
             f"lowest={lowest!r}, highest={highest!r}."
         )
     if steps < 10 or batch_size < 1:
-        raise ValueError(
-            "find_learning_rate: it takes at least 10 steps of at least 1 image. Received: "
+        raise InputError(
+            "it takes at least 10 steps of at least 1 image. Received: "
             f"steps={steps!r}, batch_size={batch_size!r}."
         )
 

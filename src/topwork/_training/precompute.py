@@ -11,7 +11,7 @@ import keras
 from topwork._data.augmenting import PASS_AUGMENT, check_augment
 from topwork._data.randomness import randomness_in
 from topwork._data.reading import build_sequential, first_inputs, open_source
-from topwork._errors import public
+from topwork._errors import InputError, public
 from topwork._features.computation import Computation, Run, open_cache
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.split import NotSplittable, split
@@ -60,25 +60,23 @@ def precompute(
         [8, 0]
     """
     build_sequential(model, x)
-    require_functional(model, "precompute")
+    require_functional(model)
     if cache_dir is None:
-        raise ValueError(
-            "precompute: cache_dir is the folder that features are kept in. Received: None, with which "
+        raise InputError(
+            "cache_dir is the folder that features are kept in. Received: None, with which "
             "they would be computed and thrown away."
         )
-    check_augment(augment, views, "precompute")
+    check_augment(augment, views)
     cache = open_cache("disk", cache_dir)
     randomness = randomness_in(x)
     if randomness is not None:
-        raise ValueError(
-            f"precompute: the data set is augmented at random: it has {randomness}. {PASS_AUGMENT}"
-        )
+        raise InputError(f"the data set is augmented at random: it has {randomness}. {PASS_AUGMENT}")
     source = open_source(model, x)
     try:
         halves = split(model, first_inputs(source))
     except NotSplittable as reason:
-        raise ValueError(
-            f"precompute: nothing of {model.name!r} can be computed once, because {reason}. Freeze the "
+        raise InputError(
+            f"nothing of {model.name!r} can be computed once, because {reason}. Freeze the "
             "backbone, freeze(backbone), before the head is added."
         ) from reason
     computation = Computation(model, FrozenPart(halves.prefix), cache, verbose)

@@ -1,0 +1,108 @@
+"""Computing the features of a whole data set in one pass."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from topwork._data.reading import Batch, Source
+from topwork._errors import InputError
+from topwork._features.frozen_part import FrozenPart, in_full_batches
+from topwork._features.sinks import Sink, StoredRows
+from topwork._features.table import Table
+from topwork._store.shards import Bytes
+
+
+def compute_table(
+    frozen: FrozenPart,
+    source: Source,
+    sink: Sink,
+    *,
+    check: Callable[[list[Any], Any, Any], None],
+    augment: Callable[[list[Any]], list[Any]] | None,
+    views: int,
+    advance: Callable[[int], None],
+    name: str = "data",
+) -> Table:
+    """Read a data set once, and run the frozen part on each image or find what was stored of it.
+
+    Args:
+        frozen: The frozen part.
+        source: The data.
+        sink: Where the features go.
+        check: Called with the inputs, labels and weights of each batch; raises for what cannot be used.
+        augment: From the inputs of a batch to another draw of them; None: as they are.
+        views: How often each image is augmented and computed.
+        advance: Called with the number of images read so far, after each batch.
+        name: Of the data, for messages.
+
+    Raises:
+        InputError: Features are NaN or infinite.
+    """
+    reader = _Reader(source, check, augment, views)
+    with sink:
+        for inputs, tags in in_full_batches(sink.missing(reader.images(advance))):
+            rows = frozen.rows(inputs)
+            _check_finite(frozen, rows, lambda: sink.images_of(tags), name)  # noqa: B023 - called at once
+            sink.add(rows, tags)
+    read, place = sink.finish()
+    return Table(
+        layout=frozen.layout,
+        read=read,
+        views=views,
+        y=reader.joined("y"),
+        sample_weight=reader.joined("sample_weight"),
+        batch_lengths=reader.batch_lengths,
+        n_computed=sink.n_computed,
+        place=place,
+        from_store=isinstance(sink, StoredRows),
+    )
+
+
+def _check_finite(frozen: FrozenPart, rows: Bytes, images: Callable[[], Any], name: str) -> None:
+    bad = frozen.layout.not_finite(rows)
+    if bad.any():
+        raise InputError(
+            f"the features of {bad.sum()} of {len(rows)} images of the {name} are NaN or infinite, first "
+            f"those of image {images()[bad].min()} (counted from 0). The frozen layers overflow, as "
+            "float16 does above 65504, or their weights are not finite. Build the network in float32, "
+            "keras.config.set_dtype_policy('float32'), or load other weights."
+        )
+
+
+class _Reader:
+    """Reads the data once; remembers labels, weights and the lengths of the batches."""
+
+    def __init__(
+        self,
+        source: Source,
+        check: Callable[[list[Any], Any, Any], None],
+        augment: Callable[[list[Any]], list[Any]] | None,
+        views: int,
+    ) -> None:
+        self._source, self._check, self._augment, self._views = source, check, augment, views
+        self._parts: list[Batch] = []
+        self.batch_lengths: list[int] = []
+
+    def images(self, advance: Callable[[int], None]) -> Iterator[tuple[list[Any], Any]]:
+        """Inputs of a batch with the number of the row that each image's features become."""
+        n_before = 0
+        for batch in self._source.batches():
+            self._check(batch.inputs, batch.y, batch.sample_weight)
+            self._parts.append(dataclasses.replace(batch, inputs=[]))
+            self.batch_lengths.append(len(batch))
+            first = np.arange(n_before, n_before + len(batch)) * self._views
+            for view in range(self._views):
+                yield self._augment(batch.inputs) if self._augment else batch.inputs, first + view
+            n_before += len(batch)
+            advance(n_before)
+
+    def joined(self, name: str) -> Any:
+        parts = [getattr(part, name) for part in self._parts]
+        if not parts or parts[0] is None:
+            return None
+        return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
