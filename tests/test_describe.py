@@ -89,7 +89,7 @@ def test_totals_separate_trainable_from_not() -> None:
     assert table.trainable_parameters == trainable
     assert str(table).splitlines()[-1] == (
         f"parameters: {model.count_params():,} in all, {trainable:,} trainable, "
-        f"{model.count_params() - trainable:,} not"
+        f"{model.count_params() - trainable:,} not trainable"
     )
 
 
@@ -144,7 +144,7 @@ def test_html_has_every_row_and_escapes() -> None:
     model.name = "a<b"
     page = describe(model)._repr_html_()
     assert "a&lt;b" in page
-    assert page.count("<tbody>") == 2
+    assert page.count("colspan") == 2
     assert page.count("<tr") == 1 + 2 + len(model.layers)
     assert "layers 3 to 8: trainable" in page
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import math
 from collections.abc import Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
 from topwork._figures import new_figure
 from topwork._names import published
+from topwork._tables import HIGHLIGHT, html_lines, html_table, text_table
 
 
 class Row(Protocol):
@@ -86,28 +86,21 @@ class Comparison(Generic[RowType]):
         return min((row for row in self.rows if row.accuracy >= enough), key=lambda row: row.cost)
 
     def __str__(self) -> str:
-        lines = [list(self.rows[0].cells()), *(list(row.cells().values()) for row in self.rows)]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        numeric = [_is_number(cell) for cell in lines[1]]
-        marks = ["", *("  <- best" if row is self.best else "" for row in self.rows)]
-        texts = [
-            (_aligned(cells, widths, numeric) + mark).rstrip()
-            for cells, mark in zip(lines, marks, strict=True)
+        header, rows = self._cells()
+        head, *lines = text_table(header, rows)
+        lines = [
+            f"{line}  <- best" if row is self.best else line
+            for line, row in zip(lines, self.rows, strict=True)
         ]
-        return "\n".join([self.title, "", texts[0], "─" * len(texts[0]), *texts[1:], "", self._reason()])
+        return "\n".join([self.title, "", head, "─" * len(head), *lines, "", self._reason()])
 
     def _repr_html_(self) -> str:
-        numeric = [_is_number(cell) for cell in self.rows[0].cells().values()]
-        head = _html_row("th", list(self.rows[0].cells()), numeric)
-        body = "".join(
-            _html_row("td", list(row.cells().values()), numeric, is_best=row is self.best)
-            for row in self.rows
-        )
-        return (
-            f"<div><b>{html.escape(self.title)}</b></div>"
-            f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
-            f"<div>{html.escape(self._reason())}</div>"
-        )
+        best = {self.rows.index(self.best): HIGHLIGHT}
+        table = html_table(*self._cells(), styles=best)
+        return html_lines(self.title, bold=1) + table + html_lines(self._reason())
+
+    def _cells(self) -> tuple[list[str], list[list[str]]]:
+        return list(self.rows[0].cells()), [list(row.cells().values()) for row in self.rows]
 
     def _reason(self) -> str:
         best, top = self.best, self.top
@@ -166,25 +159,6 @@ def accuracy_cells(accuracy: float, error: float) -> dict[str, str]:
 
 def _percent(fraction: float) -> str:
     return f"{100 * fraction:.2f} %"
-
-
-def _is_number(cell: str) -> bool:
-    return cell[:1].isdigit() or cell == "-"
-
-
-def _aligned(cells: list[str], widths: list[int], numeric: list[bool]) -> str:
-    columns = zip(cells, widths, numeric, strict=True)
-    return "  ".join(cell.rjust(width) if right else cell.ljust(width) for cell, width, right in columns)
-
-
-def _html_row(tag: str, cells: list[str], numeric: list[bool], *, is_best: bool = False) -> str:
-    style = ' style="font-weight: bold; background: rgba(70, 130, 200, 0.16)"' if is_best else ""
-    sides = ["right" if right else "left" for right in numeric]
-    texts = [
-        f'<{tag} style="text-align: {side}; padding: 0.1em 0.6em">{html.escape(cell)}</{tag}>'
-        for cell, side in zip(cells, sides, strict=True)
-    ]
-    return f"<tr{style}>{''.join(texts)}</tr>"
 
 
 def _new_axes(labels: list[str]) -> Any:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from topwork._evidence.pictures import Picture
-from topwork._evidence.tables import html_table, text_table
 from topwork._figures import picture_grid
 from topwork._names import published
+from topwork._tables import html_lines, html_table, text_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -113,8 +113,8 @@ class Suspects:
         shown = self.rows[:_LISTED]
         table = html_table(_header(shown), [_cells(row, shown) for row in shown]) if shown else ""
         rest = len(self.rows) - len(shown)
-        more = f"<div>... and {rest:,} more, in <code>.records</code></div>" if rest else ""
-        return f"<div><b>{self._summary()}</b></div>{table}{more}"
+        more = f"... and {rest:,} more, in .records" if rest else ""
+        return html_lines(self._summary(), bold=1) + table + html_lines(more)
 
     def _summary(self) -> str:
         if self.task == "numbers":

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import html
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from topwork._names import published
+from topwork._tables import Columns, html_lines, html_table
 
 State = Literal["frozen", "trainable", "partial", "no weights"]
 _COLUMNS = ("index", "name", "type", "output shape", "parameters", "state")
-_RIGHT_ALIGNED = ("index", "parameters")
 _TINTS = {
     "frozen": "rgba(70, 130, 200, 0.16)",
     "trainable": "rgba(240, 140, 30, 0.20)",
@@ -80,31 +79,34 @@ class LayerTable:
         return self.rows[index]
 
     def __str__(self) -> str:
-        cells = [row.cells() for row in self.rows]
-        widths = [max(map(len, column)) for column in zip(_COLUMNS, *cells, strict=True)]
-        header = _aligned(_COLUMNS, widths)
+        columns = Columns.of(_COLUMNS, [row.cells() for row in self.rows])
+        header = columns.text(_COLUMNS)
         lines = [f"{self.model_name}: {len(self)} layers", "", header]
         for run in _runs(self.rows):
             lines.append(f"── {_run_title(run)} ".ljust(len(header), "─"))
-            lines += [_aligned(row.cells(), widths) for row in run]
+            lines += [columns.text(row.cells()) for row in run]
         return "\n".join([*lines, "─" * len(header), self._totals()])
 
     def _totals(self) -> str:
         frozen = self.parameters - self.trainable_parameters
         return (
             f"parameters: {self.parameters:,} in all, {self.trainable_parameters:,} trainable, "
-            f"{frozen:,} not"
+            f"{frozen:,} not trainable"
         )
 
     def _repr_html_(self) -> str:
         runs = _runs(self.rows)
-        title = f"<b>{html.escape(self.model_name)}</b>: {len(self)} layers; {self._totals()}"
-        overview = "<br>".join([title, *map(_run_title, runs)])
-        head = "".join(f"<th{_alignment(name)}>{name}</th>" for name in _COLUMNS)
+        summary = html_lines(f"{self.model_name}: {len(self)} layers", self._totals(), bold=1)
         return (
-            f"<div>{overview}</div>"
-            '<div style="max-height: 32em; overflow: auto">'
-            f"<table><thead><tr>{head}</tr></thead>{''.join(map(_html_run, runs))}</table></div>"
+            summary
+            + html_lines(*map(_run_title, runs))
+            + html_table(
+                _COLUMNS,
+                [row.cells() for row in self.rows],
+                styles={row.index: f"background: {_TINTS[row.state]}" for row in self.rows},
+                titles={run[0].index: _run_title(run) for run in runs},
+                height="32em",
+            )
         )
 
 
@@ -258,31 +260,3 @@ def _run_title(run: list[LayerRow]) -> str:
     locked = sum(row.state == "frozen" for row in run)
     exception = f", except {locked} BatchNormalization"
     return f"{where}: {first.zone}" + exception * bool(locked and first.zone != "frozen")
-
-
-def _aligned(cells: tuple[str, ...], widths: list[int]) -> str:
-    columns = zip(_COLUMNS, cells, widths, strict=True)
-    texts = [
-        cell.rjust(width) if name in _RIGHT_ALIGNED else cell.ljust(width)
-        for name, cell, width in columns
-    ]
-    return "  ".join(texts).rstrip()
-
-
-def _alignment(column: str) -> str:
-    side = "right" if column in _RIGHT_ALIGNED else "left"
-    return f' style="text-align: {side}"'
-
-
-def _html_run(run: list[LayerRow]) -> str:
-    border = '<tr style="border-top: 3px solid currentColor">'
-    title = f'{border}<th colspan="{len(_COLUMNS)}" style="text-align: left">{_run_title(run)}</th></tr>'
-    return f"<tbody>{title}{''.join(map(_html_row, run))}</tbody>"
-
-
-def _html_row(row: LayerRow) -> str:
-    cells = "".join(
-        f"<td{_alignment(name)}>{html.escape(cell)}</td>"
-        for name, cell in zip(_COLUMNS, row.cells(), strict=True)
-    )
-    return f'<tr style="background: {_TINTS[row.state]}">{cells}</tr>'
