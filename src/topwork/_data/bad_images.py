@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from topwork._data.folder import problem_of, what_is_there_instead
-from topwork._data.listing import IMAGE_SUFFIXES, images_below
+from topwork._data.listing import IMAGE_SUFFIXES, images_below, kind_of_place
 from topwork._errors import public
 from topwork._names import published
 from topwork._voice import progress, say
@@ -79,7 +79,7 @@ def _reason(path: Path) -> str | None:
 
 
 def _image_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    if kind_of_place(folder) != "folder":
         raise ValueError(f"find_bad_images() takes a folder. {what_is_there_instead(folder)}")
     paths = images_below(folder)
     if not paths:

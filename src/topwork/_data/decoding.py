@@ -61,32 +61,36 @@ def decode_file(path: str | os.PathLike[str], channels: int | None = 3, at_least
 def read_bytes(path: Path) -> bytes:
     """The content of a regular file of reasonable size: a pipe would be waited for, without end."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise Undecodable("is a folder" if stat.S_ISDIR(status.st_mode) else "is no regular file")
-        if status.st_size > _MOST_BYTES:
-            raise Undecodable(f"is {status.st_size:,} bytes large, and at most {_MOST_BYTES:,} are read")
+        _check_status(path.stat())
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES)
-    except OSError as error:
-        raise Undecodable(f"cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # of a path that has a zero in it
+        raise Undecodable(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not content:
         raise Undecodable("is empty")
     return content
 
 
+def _check_status(status: os.stat_result) -> None:
+    """Raise for what should not even be opened."""
+    if not stat.S_ISREG(status.st_mode):
+        raise Undecodable("is a folder" if stat.S_ISDIR(status.st_mode) else "is no regular file")
+    if status.st_size == 0:  # or says so: reading what the system makes up may wait without end
+        raise Undecodable("is empty")
+    if status.st_size > _MOST_BYTES:
+        raise Undecodable(f"is {status.st_size:,} bytes large, and at most {_MOST_BYTES:,} are read")
+
+
 def first_look(path: Path) -> str | None:
     """What is wrong with a file as far as its first bytes tell, or None."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            return "is no regular file"
+        _check_status(path.stat())
         with path.open("rb") as file:
             kind = kind_of(file.read(32))
-    except OSError as error:
-        return f"cannot be read: {error.strerror or error}"
-    if status.st_size == 0:
-        return "is empty"
+    except Undecodable as problem:
+        return str(problem)
+    except (OSError, ValueError) as error:
+        return f"cannot be read: {getattr(error, 'strerror', None) or error}"
     return None if kind in _DECODERS or kind == "NumPy array" else _why_pillow_cannot(kind)
 
 

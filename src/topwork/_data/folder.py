@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from topwork._data.decoding import Undecodable, decode_file, first_look
 from topwork._data.images import Setting, image_shape, read_image
-from topwork._data.listing import TASKS, Listing, list_folder, list_table
+from topwork._data.listing import TASKS, Listing, kind_of_place, list_folder, list_table
 from topwork._data.origin import Origin
 from topwork._data.randomness import READS_FILES
 from topwork._errors import closest, public, warn
@@ -167,16 +167,16 @@ def _listing(folder: Any, class_names: Any, task: Any, root: Any) -> Listing:
     if not isinstance(folder, (str, os.PathLike)):
         return list_table(folder, root, class_names, task)
     path = Path(folder)
-    if path.is_dir():
+    if kind_of_place(path) == "folder":
         return list_folder(path, class_names)
-    if path.is_file() and path.suffix.lower() in _TABLES:
+    if kind_of_place(path) == "file" and path.suffix.lower() in _TABLES:
         return list_table(path, root, class_names, task)
     raise ValueError(f"read_folder() takes a folder, or a table. {what_is_there_instead(path)}")
 
 
 def what_is_there_instead(folder: Path) -> str:
     """For a message: what a path is that should be a folder, and what would be near it."""
-    if folder.exists():
+    if kind_of_place(folder):
         return f"Received: {str(folder)!r}, a file. Give the folder it lies in: {str(folder.parent)!r}."
     parent = folder.parent
     neighbours = [path.name for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
@@ -253,7 +253,7 @@ def _dataset(
     if shuffle:
         numbers = numbers.shuffle(len(listing), seed=seed)
     # As tensors: arrays would become a part of the graph.
-    paths, labels = tf.constant(listing.paths), tf.constant(listing.labels)
+    paths, labels = tf.constant(list(map(os.fsencode, listing.paths))), tf.constant(listing.labels)
 
     def read(path: bytes) -> Any:
         try:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from topwork._data.decoding import Undecodable, decode_file
+from topwork._data.listing import kind_of_place
 from topwork._data.pixels import warn_of_scaled_pixels
 from topwork._errors import InputError, closest, warn
 from topwork._networks.classifier import N_IMAGENET_CLASSES
@@ -142,12 +143,12 @@ class ImageReader:
             ) from error
 
     def _check_file(self, path: Path) -> None:
-        if path.is_dir():
+        if kind_of_place(path) == "folder":
             raise InputError(
                 f"an image is read from a file. Received: {str(path)!r}, a folder. Give the files "
                 f"in it: sorted(pathlib.Path({str(path)!r}).glob('*.jpg'))."
             )
-        if not path.exists():
+        if not os.path.lexists(path):
             folder = path.parent
             files = [file.name for file in folder.iterdir()] if folder.is_dir() else []
             nearest = f" In {str(folder)!r} there are: {closest(path.name, files)}." if files else ""

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import os
 import re
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,19 +51,46 @@ class Listing:
         return dataclasses.replace(self, paths=paths, labels=self.labels[chosen])
 
 
+def kind_of_place(path: str | os.PathLike[str]) -> str | None:
+    """`"folder"`, `"file"`, `"other"` such as a pipe, or None; for names that are too long too."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return None
+    return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
+
+
 def images_below(folder: Path) -> list[Path]:
     """The files with an image's name in a folder and below it, sorted; hidden ones are none."""
     found = []
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, onerror=_say_left_out):
         folders[:] = [name for name in folders if not name.startswith(".")]
         images = (name for name in names if name.lower().endswith(IMAGE_SUFFIXES))
         found += [Path(place, name) for name in images if not name.startswith(".")]
     return sorted(found)
 
 
+def _say_left_out(error: OSError) -> None:
+    warn(
+        f"cannot look into the folder {str(error.filename)!r} ({error.strerror}): the images in it are "
+        "left out."
+    )
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    reason = getattr(error, "strerror", None) or error
+    return ValueError(
+        f"read_folder() cannot read {str(path)!r}: {reason}. Give a folder that may be looked into, or a "
+        "CSV file in UTF-8."
+    )
+
+
 def list_folder(folder: Path, class_names: Sequence[str] | None) -> Listing:
     """The images in the folders of a folder, each of which is a class."""
-    folders = sorted(each.name for each in folder.iterdir() if each.is_dir() and each.name[0] != ".")
+    try:
+        folders = sorted(each.name for each in folder.iterdir() if each.is_dir() and each.name[0] != ".")
+    except OSError as error:
+        raise _unreadable(folder, error) from error
     if not folders:
         raise ValueError(
             "read_folder() takes a folder with a folder for each class. Received: "
@@ -122,8 +150,11 @@ def list_table(
 
 
 def _read_csv(path: Path) -> dict[str, list[str]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = [row for row in csv.reader(file) if row]
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise _unreadable(path, error) from error
     if not rows:
         return {}
     wrong = next((i for i, row in enumerate(rows) if len(row) != len(rows[0])), None)

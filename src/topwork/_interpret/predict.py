@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from topwork._data.images import ImageReader, described
-from topwork._data.listing import images_below
+from topwork._data.listing import images_below, kind_of_place
 from topwork._data.origin import in_order
 from topwork._errors import InputError, public
 from topwork._names import published
@@ -172,7 +172,7 @@ def _of_data_set(data: Any) -> Iterator[tuple[list[str], Any]]:
 
 def _listed(images: Any) -> list[Any]:
     is_path = isinstance(images, (str, os.PathLike))
-    if is_path and Path(images).is_dir():
+    if is_path and kind_of_place(images) == "folder":
         return _in_folder(Path(images))
     is_one = is_path or getattr(images, "ndim", None) in (2, 3) or hasattr(images, "getbands")
     if not is_one and not isinstance(images, Iterable):
