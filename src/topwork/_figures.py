@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from topwork._tables import Html
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,3 +98,27 @@ def picture_grid(
     if not pictures:
         grid[0, 0].text(0.5, 0.5, nothing, ha="center")
     return figure
+
+
+def png_of(figure: Figure, dpi: int = 100) -> bytes:
+    """A figure as the bytes of a PNG file."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=dpi)
+    return stream.getvalue()
+
+
+def thumbnail(image: npt.NDArray[Any], side: int = 64) -> Html:
+    """A small picture of what a model takes, to stand in a table of HTML.
+
+    Args:
+        image: (height, width, channels).
+        side: Pixels of the longer side.
+    """
+    import tensorflow as tf
+
+    pixels = displayable(image)
+    step = max(1, math.ceil(max(pixels.shape[:2]) / side))
+    small = np.ascontiguousarray(pixels[::step, ::step])
+    png = tf.io.encode_png(small if small.ndim == 3 else small[..., None]).numpy()
+    data = base64.b64encode(png).decode()
+    return Html(f'<img src="data:image/png;base64,{data}" style="max-width: none; height: {side}px">')

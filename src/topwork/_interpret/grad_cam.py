@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import tensorflow as tf
 
 from topwork._data.images import ImageReader
 from topwork._errors import InputError, closest, public
-from topwork._figures import displayable, new_figure
+from topwork._figures import displayable, new_figure, png_of
 from topwork._names import published
 from topwork._networks.classifier import Task, names_of_classes, probabilities, task_of
 
@@ -43,6 +44,16 @@ class HeatMap:
     layer: str
     class_name: str = ""
 
+    def __repr__(self) -> str:
+        height, width = self.heatmap.shape
+        return f"HeatMap({self._title()}, layer {self.layer!r}, {height} x {width} pixels)"
+
+    def _repr_png_(self) -> bytes | None:
+        """The picture, for a notebook; None without matplotlib."""
+        with contextlib.suppress(ImportError):
+            return png_of(self.plot())
+        return None
+
     def plot(self, title: str | None = None) -> Figure:
         """Draw the image, and the heat map over it.
 
@@ -59,11 +70,13 @@ class HeatMap:
             axes.axis("off")
         drawn = right.imshow(self.heatmap, cmap="inferno", vmin=0, vmax=1, alpha=0.5)
         drawn.set_interpolation("bilinear")
-        name = self.class_name if self.class_name not in ("", str(self.class_index)) else None
-        share = f"{self.probability:.1%}" if 0 <= self.probability <= 1 else f"{self.probability:.4g}"
-        default = f"{name or f'class {self.class_index}'}: {share}"
-        right.set_title(default if title is None else title, fontsize="medium")
+        right.set_title(self._title() if title is None else title, fontsize="medium")
         return figure
+
+    def _title(self) -> str:
+        is_known = self.class_name not in ("", str(self.class_index))
+        share = f"{self.probability:.1%}" if 0 <= self.probability <= 1 else f"{self.probability:.4g}"
+        return f"{self.class_name if is_known else f'class {self.class_index}'}: {share}"
 
 
 @public

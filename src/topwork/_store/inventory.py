@@ -11,6 +11,7 @@ from typing import Any
 from topwork._names import published
 from topwork._store.description import described, last_used, own_files
 from topwork._store.shards import MOST_BYTES, is_shard, rows_in
+from topwork._tables import html_lines, html_table
 
 
 @published
@@ -36,11 +37,18 @@ class CollectionInfo:
     last_used: float
 
     def __str__(self) -> str:
-        about = _printable(", ".join(f"{name}={value}" for name, value in self.about.items()))
         return (
             f"{self.fingerprint[:12]}  {self.rows:,} rows of {self.row_bytes:,} bytes, "
-            f"{readable(self.bytes)}, last used {_date(self.last_used)}  {about}".rstrip()
+            f"{readable(self.bytes)}, last used {_date(self.last_used)}  {self._about()}".rstrip()
         )
+
+    def cells(self) -> tuple[str, ...]:
+        """The collection as the texts of a table."""
+        sizes = (f"{self.rows:,}", f"{self.row_bytes:,}", readable(self.bytes))
+        return (self._about() or "-", *sizes, _date(self.last_used), self.fingerprint[:12])
+
+    def _about(self) -> str:
+        return _printable(", ".join(f"{name}={value}" for name, value in self.about.items()))
 
 
 @published
@@ -62,9 +70,16 @@ class StoreInfo:
         return sum(each.bytes for each in self.collections)
 
     def __str__(self) -> str:
+        return "\n".join([self._heading(), *(f"  {each}" for each in self.collections)])
+
+    def _repr_html_(self) -> str:
+        header = ("frozen part", "rows", "bytes a row", "on disk", "last used", "address")
+        table = html_table(header, [each.cells() for each in self.collections])
+        return html_lines(self._heading(), bold=1) + (table if self.collections else "")
+
+    def _heading(self) -> str:
         count = len(self.collections)
-        heading = f"{self.directory}: {count} collections, {readable(self.bytes)}"
-        return "\n".join([heading, *(f"  {each}" for each in self.collections)])
+        return f"{self.directory}: {count} collection{'s' * (count != 1)}, {readable(self.bytes)}"
 
 
 @published

@@ -40,6 +40,9 @@ class Store:
 
     directory: Path
 
+    def _repr_html_(self) -> str:
+        return self.info()._repr_html_()
+
     def collection(
         self, fingerprint: str, *, row_bytes: int, about: Mapping[str, Any] | None = None
     ) -> Collection:

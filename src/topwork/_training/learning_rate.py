@@ -22,6 +22,7 @@ from topwork._figures import BLUE, RED, new_figure
 from topwork._names import published
 from topwork._networks.compilation import fresh_optimizer, require_compiled
 from topwork._networks.graph import require_functional
+from topwork._tables import html_lines, html_table, text_table
 from topwork._training.one_cycle import simple_optimizers
 
 if TYPE_CHECKING:
@@ -50,9 +51,15 @@ class RangeTest:
     best: float
 
     def __str__(self) -> str:
+        return "\n".join([*text_table(*self._cells()), f"best: {self.best:.2g}"])
+
+    def _repr_html_(self) -> str:
+        return html_lines(f"best: {self.best:.2g}", bold=1) + html_table(*self._cells())
+
+    def _cells(self) -> tuple[tuple[str, str], list[tuple[str, str]]]:
         every = max(1, len(self.rates) // 12)
-        rows = [f"{r:>10.2g} {loss:>10.4g}" for r, loss in zip(self.rates, self.losses, strict=True)]
-        return "\n".join([f"{'rate':>10} {'loss':>10}", *rows[::every], f"best: {self.best:.2g}"])
+        pairs = zip(self.rates[::every], self.losses[::every], strict=True)
+        return ("rate", "loss"), [(f"{rate:.2g}", f"{loss:.4g}") for rate, loss in pairs]
 
     def plot(self) -> Figure:
         """A figure of the losses over the rates, the best one marked."""
