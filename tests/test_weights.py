@@ -254,6 +254,86 @@ def test_packed_weights_are_read(sources, tmp_path):
     assert_same_weights(load(tmp_path / "packed.h5"), sources["trunk"])
 
 
+def zeros(shape, path, links=1, **options):
+    """A file of zeros, packed as well as zlib can, the array under many names."""
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [f"conv{i}" for i in range(links)]
+        for i in range(links):
+            group = file.create_group(f"conv{i}")
+            group.attrs["weight_names"] = ["kernel"]
+            if i:
+                group["kernel"] = file["conv0/kernel"]
+            else:
+                group.create_dataset("kernel", shape, "uint8", chunks=shape, **options)[:] = 0
+    return path
+
+
+def a_large_chunk(path):
+    with h5py.File(path, "w") as file:
+        options = {"maxshape": (None,), "chunks": (3 * 2**19,), "compression": "gzip"}
+        file.create_dataset("kernel", (9,), "uint8", **options)[:] = 0
+    return path
+
+
+def in_an_archive(path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", bytes(3 * 2**19))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "forge"),
+    [
+        ("packed.h5", lambda path: zeros((3 * 2**19,), path, compression="gzip")),
+        (
+            "one array under many names.h5",
+            lambda path: zeros((3 * 2**18,), path, 50, compression="gzip"),
+        ),
+        ("chunk.h5", a_large_chunk),
+        ("archive.keras", in_an_archive),
+    ],
+)
+def test_a_file_that_unpacks_to_much_more_is_refused(name, forge, tmp_path, monkeypatch):
+    monkeypatch.setattr(weight_files, "_ALWAYS", 2**20)
+    path = forge(tmp_path / name)
+    assert path.stat().st_size < 100_000
+    tracemalloc.start()
+    text = message(path)
+    assert tracemalloc.get_traced_memory()[1] < 2**20 + 10**5
+    tracemalloc.stop()
+    wanted = 50 * 3 * 2**18 if "many" in name else 3 * 2**19
+    assert f"what is in it should have {wanted:,} bytes in all, and of a file of " in text
+
+
+def flip(path, rng):
+    data = bytearray(path.read_bytes())
+    data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+    other = path.with_name(f"flipped {path.name}")
+    other.write_bytes(data)
+    return other
+
+
+def test_a_flipped_bit_in_a_keras_file_is_found(sources, tmp_path):
+    sources["trunk"].save(tmp_path / "model.keras")
+    rng, refused = np.random.default_rng(0), 0
+    for _ in range(40):
+        try:
+            backbone = load(flip(tmp_path / "model.keras", rng))
+        except ValueError:
+            refused += 1
+        else:
+            assert_same_weights(backbone, sources["trunk"])
+    assert refused > 20
+
+
+@pytest.mark.parametrize("file", WRITERS)
+def test_weights_that_are_not_finite_are_refused(file, sources, tmp_path):
+    model = network()
+    model.get_layer("left").bias.assign([0, np.inf, 0, 0])
+    WRITERS[file](model, tmp_path / file)
+    assert "has weights that are NaN or infinite, first in layer 'left'" in message(tmp_path / file)
+
+
 @pytest.mark.parametrize("how", ["link", "external"])
 def test_weights_that_lie_in_another_file_are_refused(how, sources, tmp_path):
     path = official_layout(sources["trunk"], tmp_path / "trunk.h5")

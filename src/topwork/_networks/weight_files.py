@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import re
 import stat
@@ -17,7 +18,9 @@ from topwork._errors import InputError, warn
 from topwork._private_keras import published_weights
 
 # No stream of zlib unpacks to more, which is what HDF5 and zip compress with.
-_MOST_PACKED = 1032
+_MOST_IN_ZLIB = 1032
+# All arrays together: weights compress by two at most, pruned ones by ten. A small file may be all zeros.
+_MOST_IN_ALL, _ALWAYS = 16, 2**28
 _BLOCK_BYTES = 2**20
 
 
@@ -56,8 +59,11 @@ def check_sizes(file: Path) -> None:
         with h5py.File(file) as archive:
             return _check_group(archive, size)
     with zipfile.ZipFile(file) as archive:
-        for entry in archive.infolist():
+        entries = archive.infolist()
+        for entry in entries:
             _check_size(entry.filename, entry.file_size, entry.compress_size, size, packed=True)
+        check_total(sum(entry.file_size for entry in entries), size)
+        for entry in entries:
             if entry.filename.endswith(".h5"):
                 content = io.BytesIO(archive.read(entry))
                 with h5py.File(content) as inner:
@@ -65,12 +71,29 @@ def check_sizes(file: Path) -> None:
     return None
 
 
+def check_total(wanted: int, size: int) -> None:
+    """Raise if what is read of a file of `size` bytes takes unlikely much memory in all."""
+    most = max(_MOST_IN_ALL * size, _ALWAYS)
+    if wanted > most:
+        raise ValueError(
+            f"what is in it should have {wanted:,} bytes in all, and of a file of {size:,} at most "
+            f"{most:,} are read"
+        )
+
+
 def _check_group(group: h5py.Group, size: int) -> None:
-    _check_object("", group, size)
-    group.visititems(lambda name, each: _check_object(name, each, size))
+    arrays: list[int] = []
+
+    def check(name: str, each: Any) -> None:
+        arrays.append(_check_object(name, each, size))
+
+    check("", group)
+    group.visititems(check)
+    check_total(sum(arrays), size)
 
 
-def _check_object(name: str, each: Any, size: int) -> None:
+def _check_object(name: str, each: Any, size: int) -> int:
+    """How many bytes of memory reading it takes."""
     if isinstance(each, h5py.Group):
         links = {key: each.get(key, getlink=True) for key in each}
         elsewhere = [key for key, link in links.items() if isinstance(link, h5py.ExternalLink)]
@@ -80,11 +103,16 @@ def _check_object(name: str, each: Any, size: int) -> None:
         if each.external or each.is_virtual:
             raise ValueError(f"{name!r} in it lies in another file")
         stored, packed = each.id.get_storage_size(), each.id.get_create_plist().get_nfilters() > 0
-        _check_size(name, (each.size or 0) * each.dtype.itemsize, stored, size, packed=packed)
+        wanted = (each.size or 0) * each.dtype.itemsize
+        if packed:  # a whole chunk is unpacked for any part of it
+            wanted = max(wanted, math.prod(each.chunks or ()) * each.dtype.itemsize)
+        _check_size(name, wanted, stored, size, packed=packed)
+        return wanted
+    return 0
 
 
 def _check_size(name: str, wanted: int, stored: int, size: int, *, packed: bool) -> None:
-    most = min(stored, size) * (_MOST_PACKED if packed else 1)
+    most = min(stored, size) * (_MOST_IN_ZLIB if packed else 1)
     if wanted > most:
         raise ValueError(
             f"{name!r} in it should have {wanted:,} bytes, of which the file, of {size:,}, can hold "

@@ -14,7 +14,7 @@ import numpy as np
 
 from topwork._errors import InputError
 from topwork._networks.graph import sublayers
-from topwork._networks.weight_files import check_is_file, check_sizes, warn_if_altered
+from topwork._networks.weight_files import check_is_file, check_sizes, check_total, warn_if_altered
 
 _Stored = list[tuple[str, list[Any]]]
 
@@ -52,6 +52,17 @@ def load_weights(
         if file.suffix == ".h5":
             warn_if_altered(file)
         _assign(backbone, file, network, stored)
+    _check_finite(backbone, file)
+
+
+def _check_finite(backbone: keras.Model, file: Path) -> None:
+    """Of flipped bits those in exponents; all of them only a checksum would find."""
+    for layer in _weighted(backbone, inside=True):
+        if not all(np.isfinite(array).all() for array in layer.get_weights() if array.dtype.kind == "f"):
+            raise InputError(
+                f"the weights file {str(file)!r} has weights that are NaN or infinite, first in layer "
+                f"{layer.name!r}. It is damaged, or was saved by a training that diverged: load another."
+            )
 
 
 def _read(file: Path) -> _Stored | None:
@@ -62,11 +73,13 @@ def _read(file: Path) -> _Stored | None:
     with h5py.File(file) as archive:
         group = archive.get("model_weights", archive)
         layers = [(name, group[name]) for name in _names(group, "layer_names")]
-        arrays = [
-            (name, [np.asarray(layer[weight]) for weight in _names(layer, "weight_names")])
-            for name, layer in layers
+        found = [
+            (name, [layer[each] for each in _names(layer, "weight_names")]) for name, layer in layers
         ]
-    return [(name, weights) for name, weights in arrays if weights] if layers else None
+        # Of what is read: one array may be listed under many names.
+        check_total(sum(each.nbytes for _, arrays in found for each in arrays), file.stat().st_size)
+        stored = [(name, list(map(np.asarray, arrays))) for name, arrays in found if arrays]
+    return stored if layers else None
 
 
 def _names(group: h5py.Group, attribute: str) -> list[str]:
