@@ -168,3 +168,46 @@ def test_hashes_of_weights_are_known_of_all_networks_that_have_them() -> None:
     assert len(published) >= 70
     assert all(re.fullmatch("[0-9a-f]{32}|[0-9a-f]{64}", each) for each in published.values())
     assert all(name == name.lower() and name.endswith(".h5") for name in published)
+
+
+def test_what_keeps_the_order_of_a_data_set() -> None:
+    data = tf.data.Dataset.range(6)
+
+    def same(value: object) -> object:
+        return value
+
+    keep = [
+        data.map(same),
+        data.map(same, num_parallel_calls=2),
+        data.batch(2),
+        data.batch(2, num_parallel_calls=2),
+        data.batch(2).unbatch(),
+        data.batch(2).rebatch(3),
+        data.padded_batch(2),
+        data.prefetch(1),
+        data.cache(),
+        data.with_options(tf.data.Options()),
+        data.apply(tf.data.experimental.assert_cardinality(6)),
+    ]
+    assert all(map(private.keeps_order, keep))
+    unordered = tf.data.Options()
+    unordered.deterministic = False
+    change = [
+        data.shuffle(6),
+        data.filter(lambda number: number > 1),
+        data.take(3),
+        data.skip(1),
+        data.repeat(2),
+        data.shard(2, 0),
+        data.concatenate(data),
+        data.map(same, num_parallel_calls=2, deterministic=False),
+        data.map(same, num_parallel_calls=2).with_options(unordered),
+    ]
+    assert not any(map(private.keeps_order, change))
+
+
+def test_shuffled_data_is_known() -> None:
+    data = tf.data.Dataset.range(6)
+    assert private.is_shuffled(data.shuffle(6).batch(2).prefetch(1))
+    assert private.is_shuffled(data.interleave(lambda x: tf.data.Dataset.from_tensors(x), 2))
+    assert not private.is_shuffled(data.batch(2).map(lambda x: x).prefetch(1))

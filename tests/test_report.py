@@ -114,6 +114,7 @@ def test_a_class_without_images_or_predictions() -> None:
 def test_text(found: Report) -> None:
     assert str(found).splitlines() == [
         "accuracy 60.00% ± 21.91% (standard error), 5 images",
+        "balanced accuracy 66.67%, expected calibration error 0.480",
         "",
         "class  precision  recall     F1  images",
         "red        0.500   0.500  0.500       2",

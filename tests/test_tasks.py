@@ -57,8 +57,36 @@ class TestLabels:
         assert dict(tw.predict(model, picture)[0])["1"] == pytest.approx(logits[1])
 
     def test_threshold(self) -> None:
-        with pytest.raises(ValueError, match=r"probability from 0 to 1. Received: threshold=50"):
-            tw.predict(headed(3, task="labels"), IMAGES, threshold=50)
+        model = headed(3, task="labels")
+        names = {"class_names": ["a", "b", "c"]}
+        for wrong in (50, -0.1, float("nan"), "0.5", [0.5, 0.5], {0.5}, [[0.5] * 3]):
+            with pytest.raises(ValueError, match=r"probability from 0 to 1, .*a list of 3.* Received: "):
+                tw.predict(model, IMAGES, threshold=wrong, **names)
+        with pytest.raises(ValueError, match=r"for 'd', which is no label. Closest: '[abc]'"):
+            tw.predict(model, IMAGES, threshold={"d": 0.2}, **names)
+        shares = model.predict(IMAGES[:4], verbose=0)
+        each = [0.0, 1.0, 0.5]
+        for threshold in (each, tuple(each), np.array(each), {"a": 0.0, "b": 1}):
+            for found, row in zip(
+                tw.predict(model, IMAGES[:4], threshold=threshold, **names), shares, strict=True
+            ):
+                assert set(found.labels or ()) == {"a"} | ({"c"} if row[2] >= 0.5 else set())
+
+    def test_threshold_of_one_unit(self) -> None:
+        model = headed(1)
+        share = float(model.predict(IMAGES[:1], verbose=0)[0, 0])
+        found = [
+            tw.predict(model, IMAGES[0], threshold=limit, class_names=["cat", "dog"])[0]
+            for limit in (share - 0.01, share + 0.01)
+        ]
+        assert [p.labels for p in found] == [("dog",), ("cat",)]
+        assert " *" in str(found[0])
+        assert tw.predict(model, IMAGES[0])[0].labels is None
+
+    @pytest.mark.parametrize(("n", "task"), [(3, "classes"), (2, "numbers")])
+    def test_no_threshold_where_nothing_is_decided_by_it(self, n: int, task: str) -> None:
+        with pytest.raises(ValueError, match=rf"threshold=0.5, and the model tells {n} {task}. Leave"):
+            tw.predict(headed(n, task=task), IMAGES, threshold=0.5)
 
 
 class TestNumbers:

@@ -36,6 +36,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     cuts = tw.compare_cuts(model, data, data, cut_layers=["map"], verbose=0)
     boundaries = tw.compare_boundaries(model, data, data, boundaries=["map"], epochs=1, verbose=0)
     report = tw.interpret.report(model, (IMAGES, 1 - CLASSES))
+    labels_model = tw.add_head(2, hidden_units=None, task="labels")(tw.freeze(small_network()))
+    labels = tw.interpret.report(labels_model, (IMAGES, np.eye(2)[CLASSES]), threshold=0.0)
+    numbers_model = tw.add_head(1, hidden_units=None, task="numbers")(tw.freeze(small_network()))
+    numbers = tw.interpret.report(numbers_model, (IMAGES, CLASSES + 0.5))
     pruned = tw.open_store(folder / "other").prune()
     suspect = tw.types.Suspect(3, None, "cat", "dog", 1.0, 0.1)
     found = [
@@ -48,6 +52,12 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         report,
         report.rows[0],
         report.mistakes[0],
+        report.calibration,
+        labels,
+        labels.rows[0],
+        numbers,
+        numbers.rows[0],
+        numbers.mistakes[0],
         store,
         store.info(),
         store.info().collections[0],

@@ -16,8 +16,10 @@ from topwork._tables import Html
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Two colours of Paul Tol's bright scheme: told apart by colour-blind readers, and in grey print.
-BLUE, RED = "#4477AA", "#EE6677"
+# Colours of Paul Tol's bright scheme: told apart by colour-blind readers, and in grey print.
+BLUE, RED, YELLOW = "#4477AA", "#EE6677", "#CCBB44"
+# That fit above a picture.
+_MOST_LETTERS = 30
 
 
 def new_figure(caller: str, **options: Any) -> Figure:
@@ -58,7 +60,8 @@ def displayable(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         image: (height, width, channels).
 
     Returns:
-        (height, width, 3), or (height, width) if there is but one channel.
+        (height, width, 3), of more channels the first three; (height, width) of one or two channels,
+        the first.
     """
     pixels = np.asarray(image, "float32")
     low, high = float(pixels.min()), float(pixels.max())
@@ -66,7 +69,7 @@ def displayable(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         pixels = (pixels - low) / (high - low)
         high = 1.0
     scale = 255.0 if high <= 1 else 1.0
-    return np.round(pixels * scale).astype("uint8")[..., 0 if pixels.shape[-1] == 1 else slice(3)]
+    return np.round(pixels * scale).astype("uint8")[..., 0 if pixels.shape[-1] < 3 else slice(3)]
 
 
 def picture_grid(
@@ -74,6 +77,7 @@ def picture_grid(
     pictures: Sequence[npt.NDArray[Any]],
     titles: Sequence[str],
     *,
+    notes: Sequence[str] | None = None,
     columns: int = 4,
     nothing: str = "nothing",
 ) -> Figure:
@@ -83,21 +87,31 @@ def picture_grid(
         caller: The public function that draws, for the message.
         pictures: (height, width, channels) each, of whatever size.
         titles: One for each.
+        notes: To write below each, small.
         columns: In a row, at most.
         nothing: What to write where there is no picture.
     """
     columns = max(min(columns, len(pictures)), 1)
     rows = max(math.ceil(len(pictures) / columns), 1)
-    figure = new_figure(caller, figsize=(1.9 * columns, 2.3 * rows))
+    n_lines = max((title.count("\n") for title in titles), default=1)
+    figure = new_figure(caller, figsize=(1.9 * columns, (2.1 + 0.2 * n_lines) * rows))
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
-    for axes, picture, title in zip(grid.flat, pictures, titles, strict=False):
+    for axes, picture, title, note in zip(grid.flat, pictures, titles, notes or titles, strict=False):
         axes.imshow(displayable(picture), cmap="gray", vmin=0, vmax=255)
-        axes.set_title(title, fontsize="small")
+        axes.set_title("\n".join(map(_shortened, title.split("\n"))), fontsize="small")
+        if notes:
+            below = {"transform": axes.transAxes, "ha": "center", "va": "top"}
+            axes.text(0.5, -0.02, _shortened(note), **below, fontsize="xx-small", color="0.4")
     if not pictures:
         grid[0, 0].text(0.5, 0.5, nothing, ha="center")
     return figure
+
+
+def _shortened(text: str) -> str:
+    """What is too long for its picture loses its middle: what tells names apart is at their ends."""
+    return text if len(text) <= _MOST_LETTERS else f"{text[:12]}…{text[-15:]}"
 
 
 def png_of(figure: Figure, dpi: int = 100) -> bytes:

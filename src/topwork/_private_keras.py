@@ -184,6 +184,30 @@ def dataset_inputs(dataset: Any) -> list[Any]:
     return list(dataset._inputs())
 
 
+# What gives the images of the one data set that it was made from, all of them and in their order.
+_KEEP_ORDER = (
+    *("_BatchDataset", "_MapDataset", "_OptionsDataset", "_PaddedBatchDataset", "_PrefetchDataset"),
+    *("_AssertCardinalityDataset", "_RebatchDataset", "_RestructuredDataset"),
+    *("_ParallelBatchDataset", "_ParallelMapDataset", "_UnbatchDataset", "CacheDataset"),
+)
+
+
+def keeps_order(dataset: Any) -> bool:
+    """Whether a data set has the images of the one it was made from, in their order."""
+    # "default" and "true" are in order.
+    is_exact = getattr(dataset, "_deterministic", None) != "false" and (
+        dataset.options().deterministic is not False
+    )
+    return type(dataset).__name__ in _KEEP_ORDER and is_exact
+
+
+def is_shuffled(dataset: Any) -> bool:
+    """Whether images come in another order than that of the list they were read from."""
+    mixing = ("Shuffle", "Interleave")
+    is_mixing = any(word in type(dataset).__name__ for word in mixing)
+    return is_mixing or any(map(is_shuffled, dataset_inputs(dataset)))
+
+
 # How the modules of `keras.applications` that keep their hashes in a table make names of its keys: of
 # the file with the classifier top, and of that without.
 _NAMES_OF_WEIGHTS = {

@@ -15,11 +15,17 @@ if TYPE_CHECKING:
     from topwork._evidence.cuts import CutRow as CutRow
     from topwork._evidence.suspect_records import Suspect as Suspect
     from topwork._evidence.suspect_records import Suspects as Suspects
+    from topwork._interpret.calibration import Calibration as Calibration
+    from topwork._interpret.class_report import ClassRow as ClassRow
+    from topwork._interpret.class_report import Mistake as Mistake
+    from topwork._interpret.class_report import Report as Report
     from topwork._interpret.grad_cam import HeatMap as HeatMap
+    from topwork._interpret.label_report import LabelRow as LabelRow
+    from topwork._interpret.label_report import LabelsReport as LabelsReport
+    from topwork._interpret.number_report import NumberMistake as NumberMistake
+    from topwork._interpret.number_report import NumberRow as NumberRow
+    from topwork._interpret.number_report import NumbersReport as NumbersReport
     from topwork._interpret.predict import Prediction as Prediction
-    from topwork._interpret.report import ClassRow as ClassRow
-    from topwork._interpret.report import Mistake as Mistake
-    from topwork._interpret.report import Report as Report
     from topwork._networks.describe import LayerRow as LayerRow
     from topwork._networks.describe import LayerTable as LayerTable
     from topwork._networks.heads import Head as Head
@@ -32,19 +38,25 @@ if TYPE_CHECKING:
 _DEFINED_IN = {
     "BadImage": "_data.bad_images",
     "BoundaryRow": "_evidence.boundaries",
-    "ClassRow": "_interpret.report",
+    "Calibration": "_interpret.calibration",
+    "ClassRow": "_interpret.class_report",
     "CollectionInfo": "_store.inventory",
     "Comparison": "_evidence.comparison",
     "CutRow": "_evidence.cuts",
     "Head": "_networks.heads",
     "HeatMap": "_interpret.grad_cam",
+    "LabelRow": "_interpret.label_report",
+    "LabelsReport": "_interpret.label_report",
     "LayerRow": "_networks.describe",
     "LayerTable": "_networks.describe",
-    "Mistake": "_interpret.report",
+    "Mistake": "_interpret.class_report",
+    "NumberMistake": "_interpret.number_report",
+    "NumberRow": "_interpret.number_report",
+    "NumbersReport": "_interpret.number_report",
     "Prediction": "_interpret.predict",
     "Pruned": "_store.inventory",
     "RangeTest": "_training.learning_rate",
-    "Report": "_interpret.report",
+    "Report": "_interpret.class_report",
     "Store": "_store.store",
     "StoreInfo": "_store.inventory",
     "Suspect": "_evidence.suspect_records",
@@ -54,15 +66,21 @@ _DEFINED_IN = {
 __all__ = [
     "BadImage",
     "BoundaryRow",
+    "Calibration",
     "ClassRow",
     "CollectionInfo",
     "Comparison",
     "CutRow",
     "Head",
     "HeatMap",
+    "LabelRow",
+    "LabelsReport",
     "LayerRow",
     "LayerTable",
     "Mistake",
+    "NumberMistake",
+    "NumberRow",
+    "NumbersReport",
     "Prediction",
     "Pruned",
     "RangeTest",

@@ -18,7 +18,17 @@ from typing_extensions import assert_type
 import topwork as tw
 from topwork.callbacks import KeepBest, StopAt
 from topwork.data import BadImage, augmentation, find_bad_images
-from topwork.interpret import ClassRow, HeatMap, Mistake, Report, grad_cam, plot_history, report
+from topwork.interpret import (
+    ClassRow,
+    HeatMap,
+    LabelRow,
+    LabelsReport,
+    Mistake,
+    Report,
+    grad_cam,
+    plot_history,
+    report,
+)
 
 IMAGES: npt.NDArray[np.float32] = np.zeros((4, 150, 150, 3), np.float32)
 LABELS = np.array([0, 1, 0, 1])
@@ -110,13 +120,19 @@ def look(model: keras.Model) -> Figure:
     assert_type(dict(prediction), dict[str, float])
 
     found = report(model, (IMAGES, LABELS), ["cat", "dog"], n_mistakes=4)
-    assert_type(found, Report)
+    # What it is depends on the model, which is not known before it runs.
+    assert isinstance(found, Report)
     assert_type(found.rows, tuple[ClassRow, ...])
     assert_type(found.mistakes, tuple[Mistake, ...])
     assert_type(found.confusion, npt.NDArray[np.int64])
     assert_type(found.plot_mistakes(), Figure)
 
     heat = grad_cam(model, IMAGES[0], class_index=1)
+    labels = report(model, (IMAGES, LABELS), threshold={"cat": 0.3})
+    assert isinstance(labels, LabelsReport)
+    assert_type(labels.rows, tuple[LabelRow, ...])
+    assert_type(labels.calibration.error, float)
+
     assert_type(heat, HeatMap)
     assert_type(heat.heatmap, npt.NDArray[np.float32])
     return plot_history({"loss": [0.5, 0.25]}, labels=["head"])

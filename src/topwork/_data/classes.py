@@ -1,4 +1,4 @@
-"""The class of each image, from class numbers or one-hot labels, for whoever counts right answers."""
+"""The labels of each image as numbers that can be counted: classes, several labels, or numbers."""
 
 from __future__ import annotations
 
@@ -23,11 +23,7 @@ def class_numbers(y: Any, subject: str, n_classes: int | None = None) -> Classes
     Raises:
         InputError: They are neither, or not of these classes.
     """
-    if y is None:
-        raise InputError(
-            f"{subject} has no labels. Pass (images, labels), or a data set of batches of both."
-        )
-    labels: Any = np.asarray(y) if not isinstance(y, (tuple, list, dict)) else np.empty(0)
+    labels = _present(y, subject)
     is_rows = labels.ndim == 2 and labels.shape[1] > 1 and n_classes in (None, labels.shape[1])
     if labels.dtype.kind not in "biuf" or not (is_rows or labels.ndim == 1 or labels.size == len(labels)):
         columns = "" if n_classes is None else f" of {n_classes} columns"
@@ -79,3 +75,64 @@ def classes_of(train: Any, validation: Any) -> tuple[Classes, Classes]:
             f"{listed(known)}. Number the classes of both in the same way."
         )
     return train_classes, np.searchsorted(known, wanted)
+
+
+def multi_hot(y: Any, subject: str, n_labels: int | None = None) -> npt.NDArray[np.bool_]:
+    """Whether each image has each label, (images, labels), from rows of 0 and 1.
+
+    Args:
+        y: Labels, (images, labels).
+        subject: What has them, for messages: ``"the data"``.
+        n_labels: How many there are; None: as many as there are columns.
+
+    Raises:
+        InputError: They are something else.
+    """
+    labels = _present(y, subject)
+    is_rows = labels.ndim == 2 and n_labels in (None, labels.shape[1]) and labels.dtype.kind in "biuf"
+    if not is_rows or not ((labels == 0) | (labels == 1)).all():
+        columns = "" if n_labels is None else f" of {n_labels} columns"
+        raise InputError(
+            f"several labels an image are rows of 0 and 1{columns}, one for each, and {subject} has "
+            f"other ones. Received: {described(y)}{_odd_row(labels)}. Where they are lists of names, "
+            "topwork.data.read_folder makes such rows of a table, task='labels'."
+        )
+    return labels.astype(bool)
+
+
+def _odd_row(labels: Any) -> str:
+    if labels.ndim != 2 or labels.dtype.kind not in "biuf":
+        return ""
+    odd = ~((labels == 0) | (labels == 1)).all(axis=1)
+    return f", with the row {labels[odd][0]}" if odd.any() else ""
+
+
+def numbers_of(y: Any, subject: str, n_numbers: int | None = None) -> npt.NDArray[np.float64]:
+    """What is to be predicted of each image, (images, numbers).
+
+    Args:
+        y: (images,) or (images, numbers), finite.
+        subject: What has them, for messages: ``"the data"``.
+        n_numbers: How many there are of an image; None: as many as there are columns.
+
+    Raises:
+        InputError: They are something else.
+    """
+    labels = _present(y, subject)
+    is_rows = labels.ndim in (1, 2) and labels.dtype.kind in "biuf"
+    numbers = labels.reshape(len(labels), -1).astype("float64") if is_rows else labels
+    if not is_rows or n_numbers not in (None, numbers.shape[1]) or not np.isfinite(numbers).all():
+        columns = "a number" if n_numbers in (None, 1) else f"{n_numbers} numbers"
+        raise InputError(
+            f"what is to be predicted is {columns} for each image, finite, and {subject} has other "
+            f"labels. Received: {described(y)}. Leave out images whose numbers are not known."
+        )
+    return numbers
+
+
+def _present(y: Any, subject: str) -> Any:
+    if y is None:
+        raise InputError(
+            f"{subject} has no labels. Pass (images, labels), or a data set of batches of both."
+        )
+    return np.asarray(y) if not isinstance(y, (tuple, list, dict)) else np.empty(0)

@@ -17,7 +17,7 @@ import tensorflow as tf
 from topwork._data.images import Setting
 from topwork._networks.heads import UNITS
 from topwork._networks.record import Record, read_record, write_record
-from topwork._private_keras import dataset_inputs
+from topwork._private_keras import dataset_inputs, is_shuffled, keeps_order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,11 +58,33 @@ def origin_of(data: Any) -> Origin | None:
 
 
 def in_order(data: Any) -> tuple[Any, tuple[str, ...] | None]:
-    """The data without shuffling where that is known, and then the files that its images are from."""
+    """The data without shuffling where that is known, and the files that its images are from.
+
+    None for the files where they are not known, or come in another order.
+    """
     origin = origin_of(data)
-    if origin is None or origin.in_order is None:
-        return data, None
-    return origin.in_order, origin.paths
+    if origin is not None and origin.in_order is not None:
+        return origin.in_order, origin.paths
+    return data, _paths_of(data)
+
+
+def _paths_of(data: Any) -> tuple[str, ...] | None:
+    """The files of a data set, if all that was done to it since they were listed keeps their order."""
+    if isinstance(data, keras.utils.PyDataset):
+        # `filepaths` and `shuffle` is what the iterators of older code have.
+        paths = getattr(data, "file_paths", None) or getattr(data, "filepaths", None)
+        return None if not paths or getattr(data, "shuffle", False) else tuple(map(str, paths))
+    while isinstance(data, tf.data.Dataset):
+        origin = getattr(data, "_topwork_origin", None)
+        if origin is not None:
+            return origin.paths if origin.in_order is data else None
+        paths = getattr(data, "file_paths", None)  # of image_dataset_from_directory
+        if paths:
+            return None if is_shuffled(data) else tuple(map(str, paths))
+        if not keeps_order(data):
+            return None
+        (data,) = dataset_inputs(data)
+    return None
 
 
 def learn_names(model: keras.Model, data: Any) -> None:

@@ -48,7 +48,7 @@ def open_source(
     kind, opened = open_data_set(model, x, steps)
     if opened is not None:
         _refuse_separate(y, sample_weight, kind)
-        return dataclasses.replace(opened, class_names=_class_names(x))
+        return dataclasses.replace(opened, class_names=class_names_of(x))
     if x is None or callable(x) or hasattr(x, "__next__"):
         raise InputError(
             "x must be NumPy arrays, a batched tf.data.Dataset, a keras.utils.PyDataset or a generator "
@@ -87,8 +87,8 @@ def _refuse_separate(y: Any, sample_weight: Any, kind: str) -> None:
             )
 
 
-def _class_names(x: Any) -> tuple[str, ...] | None:
-    """Those of `image_dataset_from_directory`, or of the iterators of older code."""
+def class_names_of(x: Any) -> tuple[str, ...] | None:
+    """The names that data has: of `read_folder`, Keras' own reader, or the iterators of older code."""
     origin = origin_of(x)
     names = getattr(x, "class_names", None) if origin is None else origin.class_names
     if names is None and isinstance(numbers := getattr(x, "class_indices", None), dict):

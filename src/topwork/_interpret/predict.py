@@ -18,10 +18,16 @@ from topwork._data.listing import images_below, kind_of_place
 from topwork._data.origin import in_order
 from topwork._errors import InputError, public
 from topwork._names import published
-from topwork._networks.classifier import Task, names_of_classes, probabilities, task_of
+from topwork._networks.classifier import (
+    Task,
+    Threshold,
+    names_of_classes,
+    probabilities,
+    task_of,
+    thresholds,
+)
 
 _BATCH_SIZE = 32
-_THRESHOLD = 0.5
 
 
 @published
@@ -33,7 +39,8 @@ class Prediction:
         image: The path, or the number of the image for an array.
         classes: Pairs of name and probability; of a model for numbers, of name and number, in the
             model's own order.
-        labels: Of a model for several labels an image: those at least as probable as the threshold.
+        labels: Of a model for several labels an image: those at least as probable as the threshold. Of
+            one sigmoid unit, if a threshold was given: the class that holds. Else None.
     """
 
     image: str
@@ -81,7 +88,7 @@ def predict(
     *,
     class_names: Sequence[str] | None = None,
     top: int = 5,
-    threshold: float = _THRESHOLD,
+    threshold: Threshold = None,
 ) -> list[Prediction]:
     """Name what is seen in photographs.
 
@@ -100,14 +107,17 @@ def predict(
             None: those that the model knows from its training (`read_folder`); else ImageNet's for 1000
             classes, else numbers.
         top: How many classes to name.
-        threshold: Of a model for several labels an image: the probability from which a label holds.
+        threshold: Of several labels an image: the probability from which a label holds, one for all, a
+            list with one for each, or a dict by name; None: 0.5. Of one sigmoid unit: the probability
+            from which class 1 holds. `.labels` has what holds, and it is marked where it is printed.
 
     Returns:
         A `Prediction` for each image: prints as a table, iterates over (name, probability).
 
     Raises:
         ValueError: A file is missing or damaged, an image or the model is of another form, the names
-            are not as many as the classes, `top` is below 1, or `threshold` is not from 0 to 1.
+            are not as many as the classes, `top` is below 1, `threshold` is not from 0 to 1, or has no
+            meaning for the model.
 
     Example:
         >>> import keras, numpy as np, topwork as tw
@@ -121,27 +131,23 @@ def predict(
     """
     task = task_of(model)
     names = names_of_classes(class_names, model, task)
-    _check_numbers(top, threshold)
+    _check_top(top)
+    limits = thresholds(threshold, task, names)
     predictions = []
     for titles, pixels in _batches(model, images, task):
         values = _values(model.predict_on_batch(pixels), task)
         predictions += [
-            _prediction(title, row, names, task, top, threshold)
+            _prediction(title, row, names, task, top, limits)
             for title, row in zip(titles, values, strict=True)
         ]
     return predictions
 
 
-def _check_numbers(top: int, threshold: float) -> None:
+def _check_top(top: int) -> None:
     if top < 1:
         raise InputError(
             f"top is how many of the likeliest classes to name, 1 or more. Received: {top!r}. Leave it "
             "out for 5."
-        )
-    if not 0 <= threshold <= 1:
-        raise InputError(
-            "threshold is a probability from 0 to 1. Received: "
-            f"{threshold!r}. Leave it out for {_THRESHOLD}."
         )
 
 
@@ -209,13 +215,15 @@ def _values(outputs: Any, task: Task) -> Any:
 
 
 def _prediction(
-    title: str, values: Any, names: tuple[str, ...], task: Task, top: int, threshold: float
+    title: str, values: Any, names: tuple[str, ...], task: Task, top: int, limits: Any
 ) -> Prediction:
     if task.kind == "numbers":
         pairs = zip(names, values, strict=True)
         return Prediction(title, tuple((name, float(value)) for name, value in pairs), None, True)
     order = np.argsort(-values, kind="stable")
     classes = tuple((names[index], float(values[index])) for index in order[:top])
-    if task.kind == "classes":
+    if limits is None:
         return Prediction(title, classes)
-    return Prediction(title, classes, tuple(names[i] for i in order if values[i] >= threshold))
+    if task.kind == "classes":
+        return Prediction(title, classes, (names[int(values[1] >= limits)],))
+    return Prediction(title, classes, tuple(names[i] for i in order if values[i] >= limits[i]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -11,10 +11,12 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from topwork._errors import InputError
+from topwork._errors import InputError, closest
 from topwork._networks.record import read_record
 
 N_IMAGENET_CLASSES = 1000
+
+Threshold = float | Sequence[float] | Mapping[str, float] | None
 _ROUNDING = 0.02
 _CROSSENTROPY_OF_CLASSES = ("categorical_crossentropy", "categorical_focal_crossentropy")
 _OF_NUMBERS = (
@@ -32,11 +34,13 @@ class Task:
             `"numbers"`: a number for each output.
         n: How many classes, labels or numbers there are. One sigmoid unit tells two classes.
         from_logits: Whether the loss makes the probabilities, and not the model.
+        units: The length of the output.
     """
 
     kind: str
     n: int
     from_logits: bool = False
+    units: int = 0
 
 
 def task_of(model: Any) -> Task:
@@ -56,7 +60,7 @@ def task_of(model: Any) -> Task:
         kind = "numbers"
     else:
         kind = "labels" if activation == "sigmoid" and units > 1 else "classes"
-    return Task(kind, max(units, 2) if kind == "classes" else units, from_logits)
+    return Task(kind, max(units, 2) if kind == "classes" else units, from_logits, units)
 
 
 def _units(model: Any) -> int:
@@ -124,6 +128,52 @@ def _from_logits(values: npt.NDArray[Any], task: Task) -> npt.NDArray[Any]:
         return 1 / (1 + np.exp(-np.clip(values, -700, 700)))
     powers = np.exp(values - values.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
+
+
+def thresholds(given: Threshold, task: Task, names: Sequence[str]) -> Any:
+    """The probability from which each label holds, (labels,), or a single unit is class 1.
+
+    Args:
+        given: One for all labels, a list with one for each, or a dict by name (0.5 for those left out).
+        task: What the model is for.
+        names: Of the labels.
+
+    Returns:
+        (labels,); for one unit a number, None if it was not given; None for other models.
+
+    Raises:
+        InputError: It is no probability, not one for each label, or the model decides in another way.
+    """
+    is_unit = task.kind == "classes" and task.units == 1
+    if given is None:
+        return np.full(task.n, 0.5) if task.kind == "labels" else None
+    if task.kind != "labels" and not is_unit:
+        raise InputError(
+            "threshold is for sigmoid units, each of which is decided for itself. Received: "
+            f"threshold={given!r}, and the model tells {task.n} {task.kind}. Leave it out."
+        )
+    if isinstance(given, Mapping):
+        given = _by_name(given, names)
+    values = np.asarray(given) if not isinstance(given, (str, set)) else np.empty((0, 0))
+    n = 1 if is_unit else task.n
+    fits = values.ndim == 0 or values.shape == (n,)
+    if not fits or values.dtype.kind not in "iuf" or not ((values >= 0) & (values <= 1)).all():
+        raise InputError(
+            "threshold is a probability from 0 to 1, one for all labels"
+            f"{'' if is_unit else f', or a list of {n}, or a dict by name'}. Received: {given!r}. "
+            "Leave it out for 0.5."
+        )
+    return float(values.reshape(-1)[0]) if is_unit else np.broadcast_to(values.astype("float64"), (n,))
+
+
+def _by_name(given: Mapping[str, float], names: Sequence[str]) -> list[Any]:
+    unknown = [key for key in given if key not in names]
+    if unknown:
+        raise InputError(
+            f"threshold has one for {unknown[0]!r}, which is no label. Closest: "
+            f"{closest(unknown[0], names)}."
+        )
+    return [given.get(name, 0.5) for name in names]
 
 
 def names_of_classes(class_names: Sequence[str] | None, model: Any, task: Task) -> tuple[str, ...]:

@@ -105,7 +105,7 @@ def fit(
         ValueError: An argument or the data cannot be right; raised before anything is trained.
 
     Example:
-        >>>         >>> import topwork as tw
+        >>> import topwork as tw
         >>> backbone = tw.load_backbone("mobilenet", weights=None, input_shape=(32, 32, 3))
         >>> model = tw.add_head(n_classes=2, hidden_units=8)(tw.freeze(backbone))
         >>> images, labels = np.random.uniform(0, 255, (8, 32, 32, 3)), np.arange(8) % 2
