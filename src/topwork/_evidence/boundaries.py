@@ -89,6 +89,8 @@ def compare_boundaries(
     epochs: int = 3,
     learning_rate: float = _DEFAULT_LEARNING_RATE,
     cache_dir: str | os.PathLike[str] | None = None,
+    engine: str = "auto",
+    precision: str = "float32",
     verbose: str | int = "auto",
 ) -> Comparison[BoundaryRow]:
     """Find the boundary to fine-tune from, by a short fine-tuning from each.
@@ -107,6 +109,8 @@ def compare_boundaries(
         epochs: Of each fine-tuning.
         learning_rate: As in `fine_tune`.
         cache_dir: A folder to keep features in, as in `fit`.
+        engine: As in `fit`.
+        precision: As in `fit`.
         verbose: As in `fit`; 0 is silent.
 
     Returns:
@@ -134,7 +138,8 @@ def compare_boundaries(
     _check_model(model)
     indices = _indices(model, boundaries)
     check_data(LabelledData(train, "training data"), LabelledData(validation_data, "validation data"))
-    data = _Data(train, validation_data, cache_dir, verbose)
+    keeping = {"cache_dir": cache_dir, "engine": engine, "precision": precision}
+    data = _Data(train, validation_data, keeping, verbose)
     copy, start = _copy(model), model.get_weights()
     tuned = []
     for number, index in enumerate(indices, start=1):
@@ -206,7 +211,7 @@ class _Data:
 
     train: Any
     validation: Any
-    cache_dir: str | os.PathLike[str] | None
+    keeping: dict[str, Any]
     verbose: str | int
 
     def fit(self, model: keras.Model, index: int, epochs: int) -> BoundaryRow:
@@ -216,7 +221,7 @@ class _Data:
             self.train,
             validation_data=self.validation,
             epochs=epochs,
-            cache_dir=self.cache_dir,
+            **self.keeping,
             verbose=self.verbose,
         )
         return BoundaryRow(

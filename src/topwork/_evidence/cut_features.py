@@ -48,7 +48,7 @@ def average_features(
     network: keras.Model, cuts: list[str], data: list[LabelledData], cache: Cache, verbose: str | int
 ) -> AverageFeatures:
     """Run a network once over each of two data sets, the one to train on first."""
-    computation = Computation(network, FrozenPart(_averages(network, cuts)), cache, verbose)
+    computation = Computation(network, FrozenPart(_averages(network, cuts), cache.engine), cache, verbose)
     tables = computation.tables(
         *(Run(each.open(network), f"{each.name} ({network.name})", labelled=False) for each in data)
     )

@@ -94,6 +94,8 @@ def compare_cuts(
     weights: Weights | Mapping[str, Weights] = "imagenet",
     input_shape: tuple[int, int, int] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
+    engine: str = "auto",
+    precision: str = "float32",
     verbose: str | int = "auto",
 ) -> Comparison[CutRow]:
     """Find the cut layer that suits the data, in one pass over it.
@@ -115,6 +117,8 @@ def compare_cuts(
             passed has its own.
         input_shape: As in `load_backbone`; None: that of the training images.
         cache_dir: A folder to keep features in, as in `fit`.
+        engine: As in `fit`.
+        precision: As in `fit`.
         verbose: As in `fit`; 0 is silent.
 
     Returns:
@@ -142,7 +146,7 @@ def compare_cuts(
     """
     data = [LabelledData(train, "training data"), LabelledData(validation_data, "validation data")]
     check_data(*data)
-    cache = open_cache("auto", cache_dir)
+    cache = open_cache("auto", cache_dir, engine, precision)
     names = list(name) if isinstance(name, (list, tuple)) else [name]
     _check_names(names, weights, cut_layers)
     shape = data[0].image_shape() if input_shape is None else input_shape

@@ -17,6 +17,7 @@ from topwork._data.checks import Guard
 from topwork._data.reading import Source
 from topwork._errors import InputError
 from topwork._features.compute import compute_table
+from topwork._features.engine import PLAIN, Engine, open_engine
 from topwork._features.fingerprint import fingerprint
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.memory import MEMORY_FRACTION, available_memory
@@ -32,22 +33,32 @@ from topwork._voice import check_verbose, progress, say
 
 @dataclasses.dataclass(frozen=True)
 class Cache:
-    """The `cache` and `cache_dir` arguments: where features are kept.
+    """The `cache`, `cache_dir`, `engine` and `precision` arguments.
 
     Attributes:
-        kind: `"auto"`, `"memory"` or `"disk"`.
+        kind: Where features are kept in this run: `"auto"`, `"memory"` or `"disk"`.
         store: For later runs; None for this run only.
+        engine: Who computes them.
     """
 
     kind: str
     store: Store | None
+    engine: Engine = PLAIN
 
     def open(self, frozen: FrozenPart, about: dict[str, Any]) -> Collection | None:
         """What the store has of a frozen part; None without a store."""
         if self.store is None:
             return None
-        address = fingerprint(frozen.prefix)
-        return self.store.collection(address, row_bytes=frozen.layout.row_bytes, about=about)
+        address = fingerprint(frozen.prefix, frozen.engine)
+        collection = self.store.collection(address, row_bytes=frozen.layout.row_bytes, about=about)
+        if frozen.engine.is_plain:
+            return collection
+        if not len(collection):
+            frozen.prepare()
+        if frozen.engine.is_plain:  # which stands in, and has an address of its own
+            return self.open(frozen, about)
+        frozen.engine = dataclasses.replace(frozen.engine, is_required=True)
+        return collection
 
     def memory_limit(self) -> float:
         """Bytes of memory that may be taken for features."""
@@ -56,8 +67,13 @@ class Cache:
         return MEMORY_FRACTION * available_memory() if limit is None else limit
 
 
-def open_cache(cache: Any, cache_dir: str | os.PathLike[str] | None) -> Cache:
-    """Check the arguments, and open the store."""
+def open_cache(
+    cache: Any,
+    cache_dir: str | os.PathLike[str] | None,
+    engine: Any = "auto",
+    precision: Any = "float32",
+) -> Cache:
+    """Check the arguments, open the store, and find out what this machine can do of the precision."""
     if cache is not False and cache not in ("auto", "memory", "disk"):
         raise InputError(f"cache must be 'auto', 'memory', 'disk' or False. Received: {cache!r}.")
     if cache is False and cache_dir is not None:
@@ -65,7 +81,13 @@ def open_cache(cache: Any, cache_dir: str | os.PathLike[str] | None) -> Cache:
             f"cache=False computes nothing once, and cache_dir={str(cache_dir)!r} asks to keep "
             "what is. Leave one of them out."
         )
-    return Cache(str(cache), None if cache_dir is None else open_store(cache_dir))
+    if cache is False and (engine, precision) != ("auto", "float32"):
+        raise InputError(
+            f"cache=False computes nothing once, and engine={engine!r}, precision={precision!r} say how "
+            "that is done. Leave them out: keras.config.set_dtype_policy is for training."
+        )
+    chosen = open_engine(engine, precision)
+    return Cache(str(cache), None if cache_dir is None else open_store(cache_dir), chosen)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +141,8 @@ class Computation:
 
         That there is room for all of them is known before anything is computed for the first.
         """
+        if self._collection is None:
+            self._frozen.prepare()
         return [self._table(run, sink) for run, sink in zip(runs, self._sinks(runs), strict=False)]
 
     def _table(self, run: Run, sink: Sink) -> Table:
@@ -169,6 +193,14 @@ class Computation:
         places = " and ".join(dict.fromkeys(table.place for table in tables))
         say(
             f"frozen part run once over {images} images{views} in "
-            f"{time.perf_counter() - self._start:.1f} s{counts}; features of {size} in {places}.",
+            f"{time.perf_counter() - self._start:.1f} s{self._by_whom()}{counts}; features of {size} in "
+            f"{places}.",
             self._verbose,
         )
+
+    def _by_whom(self) -> str:
+        engine, difference = self._frozen.engine, self._frozen.difference
+        if engine.is_plain:
+            return ""
+        apart = "" if difference is None else f", {100 * difference:.2g} % from the model's own"
+        return f" by {engine}{apart}"

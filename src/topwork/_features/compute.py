@@ -47,6 +47,7 @@ def compute_table(
     with sink:
         for inputs, tags in in_full_batches(sink.missing(reader.images(advance))):
             rows = frozen.rows(inputs)
+            frozen.compare(inputs, rows)
             _check_finite(frozen, rows, lambda: sink.images_of(tags), name)  # noqa: B023 - called at once
             sink.add(rows, tags)
     read, place = sink.finish()

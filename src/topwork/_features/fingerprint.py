@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from topwork._features.engine import PLAIN, Engine, version_of
 from topwork._features.frozen_part import BATCH_SIZE
 from topwork._features.unknown_code import full_name, functions_in
 from topwork._networks.graph import Step, steps
@@ -19,13 +20,13 @@ from topwork._networks.graph import Step, steps
 _IRRELEVANT = frozenset({"name", "trainable", "build_config", "compile_config", "registered_name"})
 
 
-def fingerprint(prefix: keras.Model) -> str:
+def fingerprint(prefix: keras.Model, engine: Engine = PLAIN) -> str:
     """A digest of all that the features of an image depend on, but for the image; hexadecimal.
 
     Only for a prefix without unknown code: of anything else there is no description that holds.
     """
     ordered = steps(prefix)
-    digest = hashlib.sha256(json.dumps(_circumstances(), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(_circumstances(engine), sort_keys=True).encode())
     architecture = _architecture(prefix, ordered)
     digest.update(json.dumps(architecture, sort_keys=True, default=_described_object).encode())
     operations = dict.fromkeys(step.operation for step in ordered)
@@ -37,15 +38,18 @@ def fingerprint(prefix: keras.Model) -> str:
     return digest.hexdigest()
 
 
-def _circumstances() -> dict[str, Any]:
+def _circumstances(engine: Engine) -> dict[str, Any]:
     # What a layer computes is mended from version to version, and nobody can tell where it matters.
-    return {
+    circumstances = {
         "topwork features": 2,
         "batch": BATCH_SIZE,
         "keras": keras.__version__,
         "tensorflow": tf.__version__,
         "settings": [keras.config.floatx(), keras.config.epsilon(), keras.config.image_data_format()],
     }
+    if not engine.is_plain:  # the addresses of plain ones are older than engines
+        circumstances["engine"] = [engine.name, engine.precision, version_of(engine)]
+    return circumstances
 
 
 def _architecture(prefix: keras.Model, ordered: list[Step]) -> Any:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from topwork._errors import InputError
+from topwork._errors import InputError, warn
+from topwork._features.engine import PLAIN, Engine, EngineError, explained_difference
+from topwork._features.functions import make_function
 from topwork._features.rows import layout_of
 from topwork._store.shards import Bytes
 
@@ -20,44 +22,70 @@ from topwork._store.shards import Bytes
 # other bits than it gets in any other place (measured on 11 networks, 1 to 8 threads). Larger batches
 # are no faster on a processor; part of what a store's fingerprint stands for.
 BATCH_SIZE = 48
+_N_COMPARED = 4
 
 
 class FrozenPart:
     """A prefix as a function from arrays to rows of features."""
 
-    def __init__(self, prefix: keras.Model) -> None:
-        self.prefix = prefix
+    def __init__(self, prefix: keras.Model, engine: Engine = PLAIN) -> None:
+        self.prefix, self.engine = prefix, engine
+        self.difference: float | None = None
         self.layout = layout_of(prefix.outputs)
         _check_known_shapes(prefix)
 
     def rows(self, inputs: list[Any]) -> Bytes:
         """Features, one row for each of at most `BATCH_SIZE` images."""
         n_images = len(inputs[0])
-        full = [tf.constant(_padded(array)) for array in inputs]
-        outputs = self._function(full)
-        return self.layout.pack([output.numpy()[:n_images] for output in outputs])
+        outputs = self._function([_padded(array) for array in inputs])
+        return self.layout.pack([output[:n_images] for output in outputs])
+
+    def prepare(self) -> None:
+        """Make what runs it: seconds, which are not to be spent where all features are found.
+
+        Raises:
+            InputError: The engine that was asked for cannot run it. One that was chosen gives way to
+                TensorFlow in float32, with a warning.
+        """
+        _ = self._function
 
     @functools.cached_property
-    def _function(self) -> Any:
-        # Folding the variables into constants was measured at 3 to 10 % more images a second, and
-        # makes tracing take 2.5 s longer: it does not pay below some 20,000 images.
-        function = tf.function(
-            lambda inputs: keras.tree.flatten(self.prefix(inputs, training=False)), autograph=False
-        )
-        # Traced once, also for images of several sizes, and without TensorFlow's warning of retracing
-        # where there are several models.
-        return function.get_concrete_function(
-            [tf.TensorSpec((BATCH_SIZE, *t.shape[1:]), t.dtype) for t in self.prefix.inputs]
-        )
+    def _function(self) -> Callable[[list[Any]], list[Any]]:
+        try:
+            return make_function(self.prefix, self.engine, BATCH_SIZE)
+        except EngineError as reason:
+            told = f"{self.engine} cannot run the frozen part of this model: {reason}."
+            if self.engine.is_required:
+                raise InputError(f"{told} Leave out engine and precision.") from reason
+            warn(f"{told} It runs in TensorFlow in float32.")
+            self.engine = PLAIN
+            return make_function(self.prefix, PLAIN, BATCH_SIZE)
 
-    def is_repeatable(self, inputs: list[Any]) -> bool:
-        """Whether two runs, one of them as in training, give the same features for some images."""
-        once = keras.tree.flatten(self.prefix(inputs, training=False))
-        again = keras.tree.flatten(self.prefix(inputs, training=True))
-        return all(
-            np.allclose(np.asarray(a, np.float32), np.asarray(b, np.float32), rtol=1e-3, atol=1e-5)
-            for a, b in zip(once, again, strict=True)
+    def compare(self, inputs: list[Any], rows: Bytes) -> None:
+        """Measure once how far features are from the model's own; warn where it is more than rounding."""
+        if self.engine.is_plain or self.difference is not None:
+            return
+        own = self.prefix([tf.constant(array[:_N_COMPARED]) for array in inputs], training=False)
+        pairs = zip(keras.tree.flatten(own), self.layout.unpack(tf.constant(rows)), strict=True)
+        self.difference = max(_distance(np.asarray(a), np.asarray(b)) for a, b in pairs)
+        explained = explained_difference(
+            self.engine, sum(bool(each.weights) for each in self.prefix.layers)
         )
+        if not self.difference <= explained:
+            warn(
+                f"the features that {self.engine} gives differ from the model's own by "
+                f"{self.difference:.2g} of their size, in the median of the first images, and rounding "
+                f"explains {explained:.2g}. The head is trained and validated on the former, and the "
+                "model computes the latter wherever it is used. Leave out engine and precision."
+            )
+
+
+def _distance(own: Any, other: Any) -> float:
+    """Of two arrays of features, as a part of the size of the first: the median of the images."""
+    own = own.reshape(len(own), -1).astype(np.float64)
+    other = other[: len(own)].reshape(len(own), -1).astype(np.float64)
+    size = np.maximum(np.linalg.norm(own, axis=1), np.finfo(np.float32).tiny)
+    return float(np.median(np.linalg.norm(other - own, axis=1) / size))
 
 
 def _check_known_shapes(prefix: keras.Model) -> None:

@@ -25,6 +25,8 @@ def features(
     *,
     layer: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
+    engine: str = "auto",
+    precision: str = "float32",
     verbose: str | int = "auto",
 ) -> npt.NDArray[Any]:
     """What a network makes of images, for scikit-learn, nearest neighbours or a plot.
@@ -37,6 +39,8 @@ def features(
         layer: The name of a layer; its output is returned as it is. None: what the head receives, or
             the model's output where there is no head, averaged over height and width.
         cache_dir: A folder to keep the features in; what is there is not computed again.
+        engine: As in `fit`.
+        precision: As in `fit`.
         verbose: 0 is silent.
 
     Returns:
@@ -56,7 +60,8 @@ def features(
     require_functional(model)
     part = keras.Model(model.inputs, feature_tensor(model, layer))
     source = open_source(part, in_order(x)[0])
-    computation = Computation(part, FrozenPart(part), open_cache("auto", cache_dir), verbose)
+    cache = open_cache("auto", cache_dir, engine, precision)
+    computation = Computation(part, FrozenPart(part, cache.engine), cache, verbose)
     (table,) = computation.tables(Run(source, "images", labelled=False, may_be_empty=True))
     computation.say([table])
     rows = table.read(np.arange(len(table)))

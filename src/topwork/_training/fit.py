@@ -50,6 +50,8 @@ def fit(
     views: int = 1,
     cache: str | bool = "auto",
     cache_dir: str | os.PathLike[str] | None = None,
+    engine: str = "auto",
+    precision: str = "float32",
     callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None = None,
     class_weight: dict[int, float] | None = None,
     sample_weight: Any = None,
@@ -86,6 +88,11 @@ def fit(
             removed at the end), `"auto"` (in memory if they take at most half of what is free), or
             False: nothing is computed once, and each epoch is augmented anew.
         cache_dir: A folder to keep features in for later runs: an image is computed once, ever.
+        engine: Who runs the frozen part: `"tensorflow"`; `"openvino"`, on a processor, an extra of its
+            own; `"auto"`: the fastest for the precision.
+        precision: Of the numbers inside the frozen part while its features are computed: `"float32"`,
+            `"bfloat16"` or `"float16"`. The model that is trained and saved stays as it is. Where the
+            hardware cannot, it says so and takes float32.
         callbacks: Keras callbacks; they see `model`.
         class_weight: As in `model.fit`.
         sample_weight: As in `model.fit`, if `x` is arrays.
@@ -116,7 +123,7 @@ def fit(
     build_sequential(model, x)
     _check_model(model)
     check_augment(augment, views)
-    place = open_cache(cache, cache_dir)
+    place = open_cache(cache, cache_dir, engine, precision)
     schedule = Schedule(
         epochs=epochs,
         initial_epoch=initial_epoch,
@@ -144,7 +151,7 @@ def fit(
             on_arrays(augment)(next(train.batches()).inputs)
         return _fit_plainly(model, train, validation, augment, schedule)
     warn_of_one_view(augment, views)
-    computation = Computation(model, FrozenPart(halves.prefix), place, verbose)
+    computation = Computation(model, FrozenPart(halves.prefix, place.engine), place, verbose)
     runs = [Run(train, "training data", augment, views)]
     if validation is not None:
         runs.append(Run(validation, "validation data"))

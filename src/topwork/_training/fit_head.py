@@ -13,7 +13,7 @@ from topwork._data.origin import has_units, learn_names, targets_of
 from topwork._data.randomness import warn_of_randomness
 from topwork._data.reading import build_sequential, open_source
 from topwork._errors import public
-from topwork._features.computation import Computation, Run, open_cache
+from topwork._features.computation import Cache, Computation, Run, open_cache
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.memory import MEMORY_FRACTION, available_memory
 from topwork._features.table import Table
@@ -37,6 +37,8 @@ def fit_head(
     class_weight: Mapping[int, float] | str | None = None,
     sample_weight: Any = None,
     cache_dir: str | os.PathLike[str] | None = None,
+    engine: str = "auto",
+    precision: str = "float32",
     verbose: str | int = "auto",
 ) -> keras.callbacks.History:
     """Solve a head that is one Dense layer on frozen features: no learning rate, no epochs, no chance.
@@ -64,6 +66,8 @@ def fit_head(
             all classes count the same, however many images they have. For labels of one class.
         sample_weight: One weight for each image, if `x` is arrays.
         cache_dir: A folder to keep features in, as in `fit`, which finds them there.
+        engine: As in `fit`.
+        precision: As in `fit`.
         verbose: 0 is silent.
 
     Returns:
@@ -92,7 +96,8 @@ def fit_head(
     head = linear_head(model)
     units = units_of(head) if head.loss == "squared" else None
     check_class_weight(class_weight, head)
-    tables = _tables(model, head, x, y, sample_weight, validation_data, cache_dir, verbose)
+    cache = open_cache("auto", cache_dir, engine, precision)
+    tables = _tables(model, head, x, y, sample_weight, validation_data, cache, verbose)
     start = time.perf_counter()
     examples = head_examples(tables[0], head, class_weight, units)
     memory = MEMORY_FRACTION * available_memory()
@@ -112,11 +117,10 @@ def _tables(
     y: Any,
     sample_weight: Any,
     validation_data: Any,
-    cache_dir: Any,
+    cache: Cache,
     verbose: str | int,
 ) -> list[Table]:
     """The features of the training data, and of the validation data if there is any."""
-    cache = open_cache("auto", cache_dir)
     data = {"training data": (x, y, sample_weight)}
     if validation_data is not None:
         is_parts = isinstance(validation_data, (tuple, list))
@@ -128,7 +132,7 @@ def _tables(
     for name, parts in data.items():
         warn_of_randomness(parts[0], name)
     prefix = keras.Model(model.inputs, head.features, name=f"{model.name}_prefix")
-    computation = Computation(model, FrozenPart(prefix), cache, verbose)
+    computation = Computation(model, FrozenPart(prefix, cache.engine), cache, verbose)
     tables = computation.tables(*(Run(source, name) for name, source in sources.items()))
     computation.say(tables)
     return tables

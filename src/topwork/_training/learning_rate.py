@@ -83,6 +83,8 @@ def find_learning_rate(
     steps: int = 100,
     batch_size: int = 32,
     cache_dir: str | os.PathLike[str] | None = None,
+    engine: str = "auto",
+    precision: str = "float32",
     verbose: str | int = "auto",
 ) -> RangeTest:
     """Find a learning rate by trying rising ones, on features: the range test.
@@ -100,6 +102,8 @@ def find_learning_rate(
         steps: How many rates to try, each in one step.
         batch_size: Images in a step.
         cache_dir: As in `fit`.
+        engine: As in `fit`.
+        precision: As in `fit`.
         verbose: As in `fit`; 0 is silent.
 
     Returns:
@@ -127,7 +131,8 @@ def find_learning_rate(
             f"it runs on features, and nothing of {model.name!r} can be computed "
             f"once, because {reason}. Freeze the backbone, freeze(backbone), before the head is added."
         ) from reason
-    computation = Computation(model, FrozenPart(halves.prefix), open_cache("auto", cache_dir), verbose)
+    cache = open_cache("auto", cache_dir, engine, precision)
+    computation = Computation(model, FrozenPart(halves.prefix, cache.engine), cache, verbose)
     (table,) = computation.tables(Run(open_source(model, x, y), "training data"))
     rates = np.geomspace(lowest, highest, steps)
     with _as_it_was(model):

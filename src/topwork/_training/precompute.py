@@ -26,6 +26,8 @@ def precompute(
     cache_dir: str | os.PathLike[str],
     augment: Callable[[Any], Any] | None = None,
     views: int = 1,
+    engine: str = "auto",
+    precision: str = "float32",
     verbose: str | int = "auto",
 ) -> int:
     """Compute only what is frozen, into a store that `fit(..., cache_dir=...)` finds it in.
@@ -39,6 +41,8 @@ def precompute(
         cache_dir: The folder of the store; made if it is not there.
         augment: As in `fit`. The copies are found again if `augment` draws the same again.
         views: As in `fit`.
+        engine: As in `fit`.
+        precision: As in `fit`.
         verbose: 0 is silent.
 
     Returns:
@@ -67,7 +71,7 @@ def precompute(
             "they would be computed and thrown away."
         )
     check_augment(augment, views)
-    cache = open_cache("disk", cache_dir)
+    cache = open_cache("disk", cache_dir, engine, precision)
     randomness = randomness_in(x)
     if randomness is not None:
         raise InputError(f"the data set is augmented at random: it has {randomness}. {PASS_AUGMENT}")
@@ -79,7 +83,7 @@ def precompute(
             f"nothing of {model.name!r} can be computed once, because {reason}. Freeze the "
             "backbone, freeze(backbone), before the head is added."
         ) from reason
-    computation = Computation(model, FrozenPart(halves.prefix), cache, verbose)
+    computation = Computation(model, FrozenPart(halves.prefix, cache.engine), cache, verbose)
     (table,) = computation.tables(
         Run(source, "images", augment, views, labelled=False, may_be_empty=True)
     )
