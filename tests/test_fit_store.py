@@ -408,9 +408,9 @@ def test_a_second_fit_reads_each_shard_once_and_hashes_the_weights_once(
         read.append(path)
         return open_shard(path, *rest)
 
-    def counted_fingerprint(prefix: keras.Model) -> str:
+    def counted_fingerprint(prefix: keras.Model, *rest: Any) -> str:
         hashed.append(prefix)
-        return fingerprint(prefix)
+        return fingerprint(prefix, *rest)
 
     monkeypatch.setattr(verification, "open_shard", counted_shard)
     monkeypatch.setattr(computation, "fingerprint", counted_fingerprint)

@@ -112,6 +112,7 @@ def fit(
         ValueError: An argument or the data cannot be right; raised before anything is trained.
 
     Example:
+        >>> import numpy as np
         >>> import topwork as tw
         >>> backbone = tw.load_backbone("mobilenet", weights=None, input_shape=(32, 32, 3))
         >>> model = tw.add_head(n_classes=2, hidden_units=8)(tw.freeze(backbone))
