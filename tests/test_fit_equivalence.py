@@ -263,23 +263,23 @@ def test_two_outputs_in_a_dict() -> None:
     assert_equivalent(two_outputs, y=y, validation_data=(IMAGES[:5], {k: v[:5] for k, v in y.items()}))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_mobilenet() -> None:
     assert_equivalent(lambda: application("mobilenet", 32), pixels(12, 32, 32, 3), CLASSES[:12])
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_mobilenet_after_fine_tune() -> None:
     build = lambda: application("mobilenet", 32, "conv_dw_12")  # noqa: E731
     assert_equivalent(build, pixels(12, 32, 32, 3), CLASSES[:12])
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_vgg16() -> None:
     assert_equivalent(lambda: application("vgg16", 32), pixels(12, 32, 32, 3), CLASSES[:12])
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("unfreeze_from", [None, 172])
 def test_inception_v3(unfreeze_from: int | None) -> None:
     build = lambda: application("inception_v3", 75, unfreeze_from)  # noqa: E731

@@ -174,13 +174,20 @@ def lose_descriptions(folder: Path, rounds: int, rng: random.Random) -> None:
     finish(start_writer(folder, seed=1))
     store = folder / "store"
     for _ in range(rounds):
-        for path in (store / "topwork-store.json", store / PREFIX / "collection.json"):
+        paths = (store / "topwork-store.json", store / PREFIX / "collection.json")
+        before = [path.read_bytes() for path in paths]
+        for path in paths:
             rng.choice(DAMAGES)(path, rng)
+        # A line break that is missing at the end changes nothing, and need not be said.
+        n_changed = sum(
+            content.strip() != path.read_bytes().strip()
+            for path, content in zip(paths, before, strict=True)
+        )
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             assert complete(folder) == set(range(COUNT))
-        # A line break that is missing at the end changes nothing, and need not be said.
-        assert all("is damaged" in str(each.message) for each in said)
+        assert len(said) >= n_changed
+        assert ["is damaged" in str(each.message) for each in said] == [True] * len(said)
         assert open_store(store).info().collections[0].rows == COUNT
 
 
