@@ -70,3 +70,66 @@ def test_a_comparison_and_a_table_of_layers(model: keras.Model) -> None:
     layers = table_of(tw.describe(model))
     assert layers[0] == ["index", "name", "type", "output shape", "parameters", "state"]
     assert " not trainable" in tw.describe(model)._repr_html_()
+
+
+class TestReport:
+    def report(self, n_classes: int = 2) -> Any:
+        inputs = keras.Input((8, 8, 3))
+        x = keras.layers.Dense(n_classes, "softmax")(keras.layers.Flatten()(inputs))
+        names = [f"<class {number}>" for number in range(n_classes)]
+        images = IMAGES[:, :8, :8]
+        return tw.interpret.report(keras.Model(inputs, x), (images, np.arange(40) % n_classes), names)
+
+    def test_the_confusion_matrix_is_a_table(self) -> None:
+        found = self.report()
+        rows = table_of(found)
+        start = rows.index(["shown \\ taken for", *found.class_names])
+        counts = [[int(cell) for cell in row[1:]] for row in rows[start + 1 : start + 3]]
+        assert counts == found.confusion.tolist()
+        assert "<pre>" not in found._repr_html_()
+
+    def test_of_many_classes_the_confusions_are_listed(self) -> None:
+        assert " times &lt;class " in self.report(20)._repr_html_()
+
+    def test_mistakes_have_pictures(self) -> None:
+        mistakes = self.report().mistakes
+        rows = table_of(mistakes)
+        assert rows[0] == ["", "image", "shows", "taken for", "probability"]
+        assert len(rows) == 1 + len(mistakes)
+        assert mistakes._repr_html_().count('<img src="data:image/png;base64,') == len(mistakes)
+        assert len(table_of(mistakes[:2])) == 3
+        assert mistakes[:0]._repr_html_() == "<div>no mistakes</div>"
+        assert "array" not in repr(mistakes)
+        assert str(mistakes).count("taken for") == len(mistakes)
+
+    def test_mistakes_without_a_picture(self) -> None:
+        ones = keras.layers.Dense(1, "sigmoid", kernel_initializer="ones")
+        model = keras.Sequential([keras.Input((1,)), ones])
+        found = tw.interpret.report(model, (np.array([[-2.0], [3.0]]), np.array([1, 0])), ["no", "yes"])
+        assert "<img" not in found.mistakes._repr_html_()
+
+
+class TestPredictions:
+    def test_of_classes(self, model: keras.Model) -> None:
+        found = tw.predict(model, IMAGES, class_names=["cat", "dog"])
+        rows = table_of(found)
+        assert rows[0] == ["image", "class", "probability", "then"]
+        assert rows[1][:2] == ["image 0", found[0].name]
+        assert len(rows) == 41
+        assert table_of(found[0]) == rows[:2]
+        assert len(table_of(found[3:5])) == 3
+        assert str(found).startswith("image 0\n")
+        assert isinstance(found, list)
+
+    def test_many_are_cut_off(self, model: keras.Model) -> None:
+        found = tw.predict(model, np.concatenate([IMAGES, IMAGES]))
+        assert len(table_of(found)) == 51
+        assert found._repr_html_().endswith("<div>... and 30 more</div>")
+
+    def test_of_labels_and_of_numbers(self) -> None:
+        network = keras.Model(*[keras.Input((32, 32, 3))] * 2)
+        labels = tw.add_head(3, task="labels", hidden_units=None)(network)
+        numbers = tw.add_head(2, task="numbers", hidden_units=None)(network)
+        assert table_of(tw.predict(labels, IMAGES[:2]))[0] == ["image", "holds", "probabilities"]
+        found = tw.predict(numbers, IMAGES[:2], class_names=["age", "size"])
+        assert table_of(found)[0] == ["image", "age", "size"]

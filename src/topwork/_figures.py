@@ -125,11 +125,13 @@ def thumbnail(image: npt.NDArray[Any], side: int = 64) -> Html:
     """A small picture of what a model takes, to stand in a table of HTML.
 
     Args:
-        image: (height, width, channels).
+        image: (height, width, channels); nothing is shown of another form.
         side: Pixels of the longer side.
     """
     import tensorflow as tf
 
+    if np.ndim(image) != 3:
+        return Html("")
     pixels = displayable(image)
     step = max(1, math.ceil(max(pixels.shape[:2]) / side))
     small = np.ascontiguousarray(pixels[::step, ::step])

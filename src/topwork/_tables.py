@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import re
 from collections.abc import Mapping, Sequence
 
 # Themes differ: without these a table has no space between its columns, and breaks numbers.
@@ -98,12 +99,8 @@ def html_lines(*lines: str, bold: int = 0) -> str:
     return "".join(f"<div>{line}</div>" for line in shown if line not in ("", "<b></b>"))
 
 
-def share_bar(share: float) -> str:
-    """CSS of a cell or row whose background says how large a share of it is, from 0 to 1."""
-    return f"background: rgba(70, 130, 200, {0.6 * share:.2f})"
-
-
 def _is_number(cell: str) -> bool:
+    cell = re.sub("<[^>]*>", "", cell) if isinstance(cell, Html) else cell
     return cell == "-" or cell.lstrip("-+±")[:1].isdigit()
 
 

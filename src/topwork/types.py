@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from topwork._interpret.grad_cam import HeatMap as HeatMap
     from topwork._interpret.label_report import LabelRow as LabelRow
     from topwork._interpret.label_report import LabelsReport as LabelsReport
+    from topwork._interpret.listings import Mistakes as Mistakes
+    from topwork._interpret.listings import Predictions as Predictions
     from topwork._interpret.number_report import NumberMistake as NumberMistake
     from topwork._interpret.number_report import NumberRow as NumberRow
     from topwork._interpret.number_report import NumbersReport as NumbersReport
@@ -50,10 +52,12 @@ _DEFINED_IN = {
     "LayerRow": "_networks.describe",
     "LayerTable": "_networks.describe",
     "Mistake": "_interpret.class_report",
+    "Mistakes": "_interpret.listings",
     "NumberMistake": "_interpret.number_report",
     "NumberRow": "_interpret.number_report",
     "NumbersReport": "_interpret.number_report",
     "Prediction": "_interpret.predict",
+    "Predictions": "_interpret.listings",
     "Pruned": "_store.inventory",
     "RangeTest": "_training.learning_rate",
     "Report": "_interpret.class_report",
@@ -78,10 +82,12 @@ __all__ = [
     "LayerRow",
     "LayerTable",
     "Mistake",
+    "Mistakes",
     "NumberMistake",
     "NumberRow",
     "NumbersReport",
     "Prediction",
+    "Predictions",
     "Pruned",
     "RangeTest",
     "Report",

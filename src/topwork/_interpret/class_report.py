@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +12,14 @@ import numpy.typing as npt
 
 from topwork._data.classes import class_numbers
 from topwork._evidence.scores import standard_error
+from topwork._figures import thumbnail
 from topwork._interpret.answers import Answers, worst
 from topwork._interpret.calibration import Calibration, calibration_of, drawn
+from topwork._interpret.listings import Mistakes, listed_html
 from topwork._interpret.report_plots import plot_confusion, plot_mistakes
 from topwork._interpret.texts import image_text, share, share_texts
 from topwork._names import published
-from topwork._tables import html_lines, html_table, text_table
+from topwork._tables import Html, html_lines, html_table, text_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,7 +71,7 @@ class Mistake:
     """
 
     index: int
-    image: npt.NDArray[Any]
+    image: npt.NDArray[Any] = field(repr=False)
     true: str
     predicted: str
     probability: float
@@ -81,6 +82,18 @@ class Mistake:
         sure = f"{self.label} {self.probability:.1%}" if self.label else f"{self.probability:.1%}"
         name = image_text(self.index, self.file)
         return f"{name}: {self.true}, taken for {self.predicted} ({sure})"
+
+    def cells(self) -> dict[str, str]:
+        """The mistake as cells of a table, by the heading of their column."""
+        about = {} if self.label is None else {"surest": self.label}
+        return {
+            "": thumbnail(self.image),
+            "image": image_text(self.index, self.file),
+            "shows": self.true,
+            "taken for": self.predicted,
+            **about,
+            "probability": f"{self.probability:.1%}",
+        }
 
 
 @published
@@ -203,12 +216,22 @@ class Report:
                 yield f"  {count:,} times {names}"
 
     def _repr_html_(self) -> str:
-        rest = "\n".join(str(self).split("\n\n")[2:])
         return (
-            f"{html_lines(self._summary(), self._more(), bold=1)}"
-            f"{html_table(_COLUMNS, [row.cells() for row in self.rows])}"
-            f"<pre>{html.escape(rest)}</pre>"
+            html_lines(self._summary(), self._more(), bold=1)
+            + html_table(_COLUMNS, [row.cells() for row in self.rows])
+            + self._confusion_html()
+            + listed_html("most confident mistakes:", self.mistakes)
         )
+
+    def _confusion_html(self) -> str:
+        if len(self.class_names) > _MOST_CLASSES_IN_A_MATRIX:
+            return html_lines("most frequent confusions:", *self._frequent_confusions())
+        rows = [
+            (name, *(Html(f"<b>{n}</b>") if i == j else str(n) for j, n in enumerate(counts)))
+            for i, (name, counts) in enumerate(zip(self.class_names, self.confusion, strict=True))
+        ]
+        table = html_table(("shown \\ taken for", *self.class_names), rows)
+        return html_lines("confusion (rows: shown, columns: taken for)") + table
 
 
 def class_report(
@@ -245,7 +268,7 @@ def class_report(
         ]
         mistakes = worst(mistakes + found, n_mistakes, lambda mistake: mistake.probability)
     calibration = calibration_of(np.concatenate(sure), np.concatenate(right))
-    return Report(names, confusion, tuple(mistakes), calibration)
+    return Report(names, confusion, Mistakes(mistakes), calibration)
 
 
 def _named(probabilities: npt.NDArray[Any], threshold: Any) -> npt.NDArray[np.int64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from topwork._evidence.scores import (
 from topwork._interpret.answers import Answers, worst
 from topwork._interpret.calibration import Calibration, calibration_of
 from topwork._interpret.class_report import Mistake
+from topwork._interpret.listings import Mistakes, listed_html
 from topwork._interpret.report_plots import plot_label_rows, plot_mistakes
 from topwork._interpret.texts import share, share_texts
 from topwork._names import published
@@ -177,11 +177,10 @@ class LabelsReport:
             yield from (f"  {mistake}" for mistake in self.mistakes[:_LISTED])
 
     def _repr_html_(self) -> str:
-        mistakes = "\n".join(self._mistake_lines()).strip()
         return (
-            f"{html_lines(*self._summary(), bold=1)}"
-            f"{html_table(_COLUMNS, [row.cells() for row in self.rows])}"
-            f"<pre>{html.escape(mistakes)}</pre>"
+            html_lines(*self._summary(), bold=1)
+            + html_table(_COLUMNS, [row.cells() for row in self.rows])
+            + listed_html("most confident mistakes:", self.mistakes)
         )
 
 
@@ -199,7 +198,7 @@ def labels_report(
         known = [mistake for mistake in found if mistake is not None]
         mistakes = worst(mistakes + known, n_mistakes, lambda mistake: mistake.probability)
     collected = np.concatenate(shown), np.concatenate(probabilities)
-    return LabelsReport(names, *collected, thresholds, tuple(mistakes))
+    return LabelsReport(names, *collected, thresholds, Mistakes(mistakes))
 
 
 def _mistake(batch: Answers, i: int, has: Any, names: tuple[str, ...], thresholds: Any) -> Mistake | None:

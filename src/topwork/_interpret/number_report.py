@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,9 @@ import numpy.typing as npt
 
 from topwork._data.classes import numbers_of
 from topwork._evidence.scores import mean_score, r2, r2_error
+from topwork._figures import thumbnail
 from topwork._interpret.answers import Answers, worst
+from topwork._interpret.listings import Mistakes, listed_html
 from topwork._interpret.report_plots import plot_mistakes, plot_numbers
 from topwork._interpret.texts import image_text, share_texts
 from topwork._names import published
@@ -69,7 +70,7 @@ class NumberMistake:
     """
 
     index: int
-    image: npt.NDArray[Any]
+    image: npt.NDArray[Any] = field(repr=False)
     name: str
     true: float
     predicted: float
@@ -78,6 +79,16 @@ class NumberMistake:
     def __str__(self) -> str:
         name = image_text(self.index, self.file)
         return f"{name}: {self.name} {self.true:.5g}, taken for {self.predicted:.5g}"
+
+    def cells(self) -> dict[str, str]:
+        """The mistake as cells of a table, by the heading of their column."""
+        return {
+            "": thumbnail(self.image),
+            "image": image_text(self.index, self.file),
+            "number": self.name,
+            "is": f"{self.true:.5g}",
+            "taken for": f"{self.predicted:.5g}",
+        }
 
 
 @published
@@ -164,11 +175,10 @@ class NumbersReport:
             yield from (f"  {mistake}" for mistake in self.mistakes[:_LISTED])
 
     def _repr_html_(self) -> str:
-        mistakes = "\n".join(self._mistake_lines()).strip()
         return (
-            f"{html_lines(self._summary(), bold=1)}"
-            f"{html_table(_COLUMNS, [row.cells() for row in self.rows])}"
-            f"<pre>{html.escape(mistakes)}</pre>"
+            html_lines(self._summary(), bold=1)
+            + html_table(_COLUMNS, [row.cells() for row in self.rows])
+            + listed_html("farthest off:", self.mistakes)
         )
 
 
@@ -192,7 +202,7 @@ def numbers_report(
         ]
         mistakes = worst(mistakes + found, n_mistakes, lambda pair: float((pair[0] / unit).max()))  # noqa: B023
     collected = np.concatenate(targets), np.concatenate(predictions)
-    return NumbersReport(names, *collected, tuple(mistake for _, mistake in mistakes))
+    return NumbersReport(names, *collected, Mistakes(mistake for _, mistake in mistakes))
 
 
 def _mistake(batch: Answers, i: int, true: Any, distances: Any, names: tuple[str, ...]) -> NumberMistake:

@@ -17,6 +17,7 @@ from topwork._data.images import ImageReader, described
 from topwork._data.listing import images_below, kind_of_place
 from topwork._data.origin import in_order
 from topwork._errors import InputError, public
+from topwork._interpret.listings import Predictions
 from topwork._names import published
 from topwork._networks.classifier import (
     Task,
@@ -75,6 +76,20 @@ class Prediction:
     def __str__(self) -> str:
         return "\n".join([self.image, *(self._line(name, value) for name, value in self.classes)])
 
+    def cells(self) -> dict[str, str]:
+        """The prediction as the texts of a table, by the heading of their column."""
+        first = {"image": self.image}
+        if self._is_number:
+            return first | {name: f"{value:.5g}" for name, value in self.classes}
+        shares = [f"{name} {value:.1%}" for name, value in self.classes]
+        if self.labels is not None:
+            return first | {"holds": ", ".join(self.labels) or "-", "probabilities": ", ".join(shares)}
+        likeliest = {"class": self.name, "probability": f"{self.probability:.1%}"}
+        return first | likeliest | {"then": ", ".join(shares[1:]) or "-"}
+
+    def _repr_html_(self) -> str:
+        return Predictions([self])._repr_html_()
+
     def _line(self, name: str, value: float) -> str:
         if self._is_number:
             return f"{value:12.5g}  {name}"
@@ -112,7 +127,8 @@ def predict(
             from which class 1 holds. `.labels` has what holds, and it is marked where it is printed.
 
     Returns:
-        A `Prediction` for each image: prints as a table, iterates over (name, probability).
+        A list with a `Prediction` for each image; prints as text, renders as a table. A prediction iterates
+        over (name, probability).
 
     Raises:
         ValueError: A file is missing or damaged, an image or the model is of another form, the names
@@ -133,7 +149,7 @@ def predict(
     names = names_of_classes(class_names, model, task)
     _check_top(top)
     limits = thresholds(threshold, task, names)
-    predictions = []
+    predictions: Predictions[Prediction] = Predictions()
     for titles, pixels in _batches(model, images, task):
         values = _values(model.predict_on_batch(pixels), task)
         predictions += [
