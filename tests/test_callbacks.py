@@ -9,6 +9,9 @@ import pytest
 import topwork
 from topwork.callbacks import KeepBest, StopAt
 
+# Trained and validated on one small set of images; test_shared_images.py looks at what is said of that.
+pytestmark = pytest.mark.filterwarnings("ignore:.*training data (too|itself)")
+
 X = np.array([[-2.0], [-1.0], [1.0], [2.0]], dtype="float32")
 Y = np.array([0, 0, 1, 1])
 

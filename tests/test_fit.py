@@ -32,6 +32,9 @@ from topwork._features.frozen_part import FrozenPart
 from topwork._features.rows import RowBuffer
 from topwork._features.split import split
 
+# Trained and validated on one small set of images; test_shared_images.py looks at what is said of that.
+pytestmark = pytest.mark.filterwarnings("ignore:.*training data (too|itself)")
+
 N_IMAGES, SIZE = 20, 6
 IMAGES = np.random.default_rng(0).uniform(0, 255, (N_IMAGES, SIZE, SIZE, 3)).astype("float32")
 CLASSES = np.arange(N_IMAGES) % 3

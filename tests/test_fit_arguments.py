@@ -18,7 +18,8 @@ from keras import callbacks, layers
 import topwork as tw
 from topwork._training import fit as fit_module
 
-pytestmark = pytest.mark.thorough
+# Trained and validated on one small set of images; test_shared_images.py looks at what is said of that.
+pytestmark = [pytest.mark.thorough, pytest.mark.filterwarnings("ignore:.*training data (too|itself)")]
 
 N_IMAGES = 20
 RNG = np.random.default_rng(0)

@@ -15,6 +15,9 @@ from keras.optimizers import schedules
 import topwork as tw
 from topwork._training import fit as fit_module
 
+# Trained and validated on one small set of images; test_shared_images.py looks at what is said of that.
+pytestmark = pytest.mark.filterwarnings("ignore:.*training data (too|itself)")
+
 N_IMAGES, BATCH_SIZE, SIZE = 22, 8, 12
 
 

@@ -18,6 +18,9 @@ from keras import layers, ops
 import topwork as tw
 from topwork._features.split import NotSplittable, split
 
+# Trained and validated on one small set of images; test_shared_images.py looks at what is said of that.
+pytestmark = pytest.mark.filterwarnings("ignore:.*training data (too|itself)")
+
 N_IMAGES, SIZE = 12, 6
 N_SLOW = int(os.environ.get("TOPWORK_FUZZ", "500"))
 

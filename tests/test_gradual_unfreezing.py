@@ -10,6 +10,9 @@ import pytest
 
 import topwork as tw
 
+# Trained and validated on one small set of images; test_shared_images.py looks at what is said of that.
+pytestmark = pytest.mark.filterwarnings("ignore:.*training data (too|itself)")
+
 BOUNDARIES = ["block_3", "block_2", "block_1"]
 SIZE = 8
 

@@ -21,6 +21,9 @@ import topwork as tw
 from topwork._screen import Screen
 from topwork._voice import progress, say
 
+# Trained and validated on one small set of images; test_shared_images.py looks at what is said of that.
+pytestmark = pytest.mark.filterwarnings("ignore:.*training data (too|itself)")
+
 RNG = np.random.default_rng(0)
 IMAGES = RNG.uniform(0, 255, (100, 8, 8, 3)).astype("float32")
 CLASSES = np.arange(100) % 2

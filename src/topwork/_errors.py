@@ -17,6 +17,8 @@ Result = TypeVar("Result")
 
 # The public function that the user called, while it runs; that function goes in front of messages.
 _verb: contextvars.ContextVar[str] = contextvars.ContextVar("verb", default="")
+# What it has warned of: the functions that it calls may come across the same several times.
+_said: contextvars.ContextVar[set[str] | None] = contextvars.ContextVar("said", default=None)
 # Frames that stand between the user's line and a warning.
 _PASSED_OVER = ("topwork.", "keras.", "tensorflow.", "contextlib", "concurrent.", "functools")
 
@@ -42,7 +44,7 @@ def public_as(name: str) -> Callable[[Callable[P, Result]], Callable[P, Result]]
         def call(*args: P.args, **kwargs: P.kwargs) -> Result:
             if _verb.get():
                 return function(*args, **kwargs)
-            token = _verb.set(name)
+            tokens = _verb.set(name), _said.set(set())
             try:
                 with one_output():
                     return function(*args, **kwargs)
@@ -50,7 +52,8 @@ def public_as(name: str) -> Callable[[Callable[P, Result]], Callable[P, Result]]
                 told = ValueError(f"{name}: {error}")
                 raise told.with_traceback(error.__traceback__) from error.__cause__
             finally:
-                _verb.reset(token)
+                _verb.reset(tokens[0])
+                _said.reset(tokens[1])
 
         return call
 
@@ -65,8 +68,14 @@ def verb() -> str:
 def warn(message: str) -> None:
     """Issue a UserWarning that points at the user's line, however deep inside topwork it arises.
 
-    A message that arises in a function marked as `public` begins with the name of that function.
+    A message that arises in a function marked as `public` begins with the name of that function, which
+    says it once.
     """
+    said = _said.get()
+    if said is not None and message in said:
+        return
+    if said is not None:
+        said.add(message)
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and _is_inside(frame.f_globals.get("__name__", "")):
         frame, level = frame.f_back, level + 1

@@ -48,7 +48,7 @@ def open_source(
     kind, opened = open_data_set(model, x, steps)
     if opened is not None:
         _refuse_separate(y, sample_weight, kind)
-        return dataclasses.replace(opened, class_names=class_names_of(x))
+        return dataclasses.replace(opened, images=(x,), class_names=class_names_of(x))
     if x is None or callable(x) or hasattr(x, "__next__"):
         raise InputError(
             "x must be NumPy arrays, a batched tf.data.Dataset, a keras.utils.PyDataset or a generator "
@@ -116,4 +116,11 @@ def _from_arrays(model: keras.Model, x: Any, y: Any, sample_weight: Any) -> Sour
 
     n_batches = -(-n_images // DEFAULT_BATCH_SIZE)
     left_out = "an optional input is left out" if any(each is None for each in inputs) else None
-    return Source(batches, n_batches, is_in_memory=True, given=given, only_plainly=left_out)
+    return Source(
+        batches,
+        n_batches,
+        is_in_memory=True,
+        given=given,
+        images=tuple(keras.tree.flatten(x)),
+        only_plainly=left_out,
+    )

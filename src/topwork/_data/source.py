@@ -38,6 +38,7 @@ class Source:
         n_batches: How many batches there are, None where that is not known before.
         is_in_memory: Whether reading costs next to nothing.
         given: Images (or a data set), labels and sample weights as `model.fit` takes them.
+        images: The arrays of images, or the data set, as the user gave them.
         only_plainly: Why its images cannot be computed once: "the data set ..."; None where they can.
         is_endless: Whether what was given repeats without end what `batches` reads once.
         class_names: The names of the classes, where the data set has them.
@@ -47,6 +48,7 @@ class Source:
     n_batches: int | None
     is_in_memory: bool = False
     given: tuple[Any, Any, Any] = (None, None, None)
+    images: tuple[Any, ...] = ()
     only_plainly: str | None = None
     is_endless: bool = False
     class_names: tuple[str, ...] | None = None

@@ -15,6 +15,7 @@ import keras
 from topwork._data.augmenting import Augment, on_arrays
 from topwork._data.checks import Guard
 from topwork._data.reading import Source
+from topwork._data.shared_images import shared_images
 from topwork._errors import InputError
 from topwork._features.compute import compute_table
 from topwork._features.engine import PLAIN, Engine, open_engine
@@ -139,11 +140,19 @@ class Computation:
     def tables(self, *runs: Run) -> list[Table]:
         """Run the frozen part over data sets, or find what was stored of them.
 
-        That there is room for all of them is known before anything is computed for the first.
+        That there is room for all of them is known before anything is computed for the first. Of two, the
+        data to train on and to validate on, the images that are in both are said.
         """
         if self._collection is None:
             self._frozen.prepare()
-        return [self._table(run, sink) for run, sink in zip(runs, self._sinks(runs), strict=False)]
+        shared = shared_images(*(run.source for run in runs)) if len(runs) == 2 else None
+        if shared is not None:
+            pairs = zip(runs, shared.sources, strict=True)
+            runs = tuple(dataclasses.replace(run, source=source) for run, source in pairs)
+        tables = [self._table(run, sink) for run, sink in zip(runs, self._sinks(runs), strict=False)]
+        if shared is not None:
+            shared.warn()
+        return tables
 
     def _table(self, run: Run, sink: Sink) -> Table:
         guard = Guard(self._model, f"the {run.name}", labelled=run.labelled)

@@ -26,7 +26,7 @@ class Data:
     validation_data: Any
 
     @classmethod
-    def of(cls, x: Any, y: Any, sample_weight: Any, validation_data: Any, fraction: float) -> Data:
+    def of(cls, x: Any, y: Any, sample_weight: Any, validation_data: Any, fraction: float = 0.0) -> Data:
         """The arguments, with `fraction` of arrays taken off as validation data if there is none."""
         check_fraction(fraction)
         if not fraction or validation_data is not None:
@@ -39,8 +39,10 @@ class Data:
         given = self.validation_data
         return tuple(given) if isinstance(given, (tuple, list)) else (given,)
 
-    def open(self, model: keras.Model, schedule: Schedule) -> tuple[Source, Source | None]:
-        steps = schedule.steps_per_epoch
+    def open(
+        self, model: keras.Model, steps: int | None = None, validation_steps: int | None = None
+    ) -> tuple[Source, Source | None]:
+        """Training data and validation data, if there is any, for so many steps where endless."""
         train = open_source(model, self.x, self.y, self.sample_weight, steps=steps)
         if self.validation_data is None:
             return train, None
@@ -50,7 +52,7 @@ class Data:
                 f"{len(self.validation)} values."
             )
         try:
-            validation = open_source(model, *self.validation, steps=schedule.validation_steps)
+            validation = open_source(model, *self.validation, steps=validation_steps)
         except InputError as error:
             raise InputError(f"{error} This is about validation_data.") from error
         _check_same_classes(train, validation)

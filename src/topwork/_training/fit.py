@@ -17,9 +17,11 @@ from topwork._data.augmenting import (
     warn_of_one_view,
 )
 from topwork._data.checks import Guard
+from topwork._data.imbalance import labels_at_once, warn_of_rare_classes
 from topwork._data.origin import has_units, learn_names, targets_of
 from topwork._data.randomness import randomness_in
 from topwork._data.reading import Source, build_sequential, first_inputs
+from topwork._data.shared_images import shared_images
 from topwork._data.weighting import complete
 from topwork._errors import InputError, public, verb, warn
 from topwork._features.computation import Computation, Run, open_cache
@@ -140,9 +142,10 @@ def fit(
     )
     data = Data.of(x, y, sample_weight, validation_data, validation_split)
     schedule.check(has_validation=data.validation_data is not None)
-    train, validation = data.open(model, schedule)
+    train, validation = data.open(model, steps_per_epoch, validation_steps)
     schedule = weighted(model, train, schedule)
     _check_before(model, train, validation)
+    warn_of_rare_classes(model, train, *labels_at_once(train), class_weight)
     learn_names(model, x)
     if has_units(model):
         set_units(model, targets_of(x, y))
@@ -158,6 +161,7 @@ def fit(
         runs.append(Run(validation, "validation data"))
     tables = computation.tables(*runs)
     computation.say(tables)
+    warn_of_rare_classes(model, train, tables[0].y, tables[0].sample_weight, class_weight)
     sources = [source for source in (train, validation) if source is not None]
     return _fit_on_features(model, halves.tail, tables, sources, schedule)
 
@@ -223,6 +227,11 @@ def _fit_plainly(
     for source, name in ((train, "training data"), (validation, "validation data")):
         if source is not None:
             Guard(model, f"the {name}").look_through(source, 1)  # warns, where nothing else reads it
+    if validation is not None:
+        shared = shared_images(train, validation)
+        if shared is not None and train.is_in_memory and validation.is_in_memory:
+            shared.look_through()
+            shared.warn()
     x, y, sample_weight = train.given
     if augment is not None:
         x = augmented_anew(augment, model, x, y, sample_weight, schedule.batch_size, schedule.shuffle)

@@ -9,9 +9,10 @@ from typing import Any, cast
 
 import keras
 
+from topwork._data.imbalance import labels_at_once, warn_of_rare_classes
 from topwork._data.origin import has_units, learn_names, targets_of
 from topwork._data.randomness import warn_of_randomness
-from topwork._data.reading import build_sequential, open_source
+from topwork._data.reading import build_sequential
 from topwork._errors import public
 from topwork._features.computation import Cache, Computation, Run, open_cache
 from topwork._features.frozen_part import FrozenPart
@@ -20,6 +21,7 @@ from topwork._features.table import Table
 from topwork._networks.compilation import require_compiled
 from topwork._networks.graph import require_functional
 from topwork._networks.heads import set_units
+from topwork._training.data_arguments import Data
 from topwork._training.head_examples import check_class_weight, head_examples
 from topwork._training.linear import LinearModel, fit_linear
 from topwork._training.linear_head import LinearHead, linear_head, units_of
@@ -96,8 +98,9 @@ def fit_head(
     head = linear_head(model)
     units = units_of(head) if head.loss == "squared" else None
     check_class_weight(class_weight, head)
+    data = Data.of(x, y, sample_weight, validation_data)
     cache = open_cache("auto", cache_dir, engine, precision)
-    tables = _tables(model, head, x, y, sample_weight, validation_data, cache, verbose)
+    tables = _tables(model, head.features, data, class_weight, cache, verbose)
     start = time.perf_counter()
     examples = head_examples(tables[0], head, class_weight, units)
     memory = MEMORY_FRACTION * available_memory()
@@ -111,30 +114,24 @@ def fit_head(
 
 
 def _tables(
-    model: keras.Model,
-    head: LinearHead,
-    x: Any,
-    y: Any,
-    sample_weight: Any,
-    validation_data: Any,
-    cache: Cache,
-    verbose: str | int,
+    model: keras.Model, features: Any, data: Data, class_weight: Any, cache: Cache, verbose: str | int
 ) -> list[Table]:
     """The features of the training data, and of the validation data if there is any."""
-    data = {"training data": (x, y, sample_weight)}
-    if validation_data is not None:
-        is_parts = isinstance(validation_data, (tuple, list))
-        data["validation data"] = tuple(validation_data) if is_parts else (validation_data,)
-    sources = {name: open_source(model, *parts) for name, parts in data.items()}
-    learn_names(model, x)
+    train, validation = data.open(model)
+    warn_of_rare_classes(model, train, *labels_at_once(train), class_weight)
+    learn_names(model, data.x)
     if has_units(model):
-        set_units(model, targets_of(x, y))
-    for name, parts in data.items():
-        warn_of_randomness(parts[0], name)
-    prefix = keras.Model(model.inputs, head.features, name=f"{model.name}_prefix")
+        set_units(model, targets_of(data.x, data.y))
+    runs = [Run(train, "training data")]
+    if validation is not None:
+        runs.append(Run(validation, "validation data"))
+    for run in runs:
+        warn_of_randomness(run.source.given[0], run.name)
+    prefix = keras.Model(model.inputs, features, name=f"{model.name}_prefix")
     computation = Computation(model, FrozenPart(prefix, cache.engine), cache, verbose)
-    tables = computation.tables(*(Run(source, name) for name, source in sources.items()))
+    tables = computation.tables(*runs)
     computation.say(tables)
+    warn_of_rare_classes(model, train, tables[0].y, tables[0].sample_weight, class_weight)
     return tables
 
 

@@ -1,0 +1,157 @@
+"""Images that are in the training data and in the validation data, byte for byte."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from topwork._data.ragged import is_ragged
+from topwork._data.source import Batch, Source
+from topwork._errors import warn
+from topwork._private_keras import dataset_steps
+
+_MOST_NAMED = 3
+Hashes = npt.NDArray[np.int64]
+
+
+class SharedImages:
+    """Looks at training and validation data as they are read, and says which images are in both.
+
+    Args:
+        train: The training data.
+        validation: The validation data.
+    """
+
+    def __init__(self, train: Source, validation: Source) -> None:
+        self._read = [_Hashed(train), _Hashed(validation)]
+
+    @property
+    def sources(self) -> list[Source]:
+        """The same data, to be read once."""
+        return [each.source for each in self._read]
+
+    def look_through(self) -> None:
+        """Read both, where nothing else does."""
+        for source in self.sources:
+            for _ in source.batches():
+                pass
+
+    def warn(self) -> None:
+        """Say which of the images that were read are in both."""
+        train, validation = (each.hashes for each in self._read)
+        places = np.flatnonzero(np.isin(validation, train))
+        if len(places):
+            warn(
+                f"{len(places):,} of the {len(validation):,} images of the validation data are in the "
+                f"training data too, byte for byte{self._named(places)}. What is measured on them is no "
+                "evidence of what the model makes of new images. Leave them out of one of the two."
+            )
+
+    def _named(self, places: Any) -> str:
+        """The first few: by their files, else by their numbers where the data has an order."""
+        train, validation = self._read
+        pairs = list(_pairs_of_files(train.files, validation.files))
+        if not pairs and train.is_in_order and validation.is_in_order:
+            first = {value: number for number, value in reversed(list(enumerate(train.hashes.tolist())))}
+            values = validation.hashes.tolist()
+            pairs = [
+                (validation.name(place), train.name(first[values[place]]))
+                for place in places[: _MOST_NAMED + 1].tolist()
+            ]
+        named = [f"{one} is {other}" for one, other in pairs[:_MOST_NAMED]]
+        more = ", ..." if len(pairs) > len(named) else ""
+        return f", {', '.join(named)}{more} (of the validation and of the training data)" if named else ""
+
+
+def shared_images(train: Source, validation: Source) -> SharedImages | None:
+    """What looks at both as they are read; None, said at once, where one object was given as both."""
+    if not _is_same(train, validation):
+        return SharedImages(train, validation)
+    warn(
+        "validation_data is the training data itself. What is measured on it is no evidence of what "
+        "the model makes of new images. Pass other images."
+    )
+    return None
+
+
+def _is_same(train: Source, validation: Source) -> bool:
+    """Whether one object was given as both."""
+    one, other = (source.images for source in (train, validation))
+    return len(one) == len(other) > 0 and all(a is b for a, b in zip(one, other, strict=True))
+
+
+class _Hashed:
+    """A data set that remembers a hash of each image that was read of it."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._hashes = array("q")
+        self.source = dataclasses.replace(source, batches=self._batches)
+
+    def _batches(self) -> Iterator[Batch]:
+        self._hashes = array("q")
+        for batch in self._source.batches():
+            inputs = [each for each in batch.inputs if each is not None]
+            self._hashes.extend(map(hash, _contents(inputs)))
+            yield batch
+
+    @property
+    def hashes(self) -> Hashes:
+        return np.array(self._hashes, np.int64)
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether an image has the same number each time; shuffled ones have not."""
+        data = self._source.given[0]
+        is_dataset = isinstance(data, tf.data.Dataset)
+        return not (is_dataset and any(name == "_ShuffleDataset" for name, *_ in dataset_steps(data)))
+
+    @property
+    def files(self) -> list[str]:
+        """Those that the images come from; empty where they are not known."""
+        return list(getattr(self._source.given[0], "file_paths", None) or [])
+
+    def name(self, number: int) -> str:
+        files = self.files
+        return repr(files[number]) if number < len(files) else f"image {number}"
+
+
+def _contents(inputs: Sequence[Any]) -> Iterator[Any]:
+    """What tells one image from others: the bytes and the shapes of its arrays."""
+    # Python's own hash of bytes, of 64 bits, takes a third of the time of SHA-256.
+    if len(inputs) == 1 and not is_ragged(inputs[0]):
+        return (row.tobytes() for row in inputs[0])
+    return (tuple((row.shape, row.tobytes()) for row in rows) for rows in zip(*inputs, strict=True))
+
+
+def _pairs_of_files(train: list[str], validation: list[str]) -> Iterator[tuple[str, str]]:
+    """Files of the same content, in the order of the validation data; no other file is opened."""
+    sizes = {_size(path) for path in validation}
+    known = {_digest(path): path for path in reversed(train) if _size(path) in sizes}
+    sizes = {_size(path) for path in known.values()}
+    for path in validation:
+        digest = _digest(path) if _size(path) in sizes else None
+        if digest is not None and digest in known:
+            yield repr(path), repr(known[digest])
+
+
+def _size(path: str) -> int | None:
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return None
+
+
+def _digest(path: str) -> bytes | None:
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).digest()
+    except OSError:
+        return None
