@@ -53,6 +53,32 @@ class LinearModel:
         return features @ self.kernel + self.bias
 
 
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """What cross-validation found: each image judged by a model that was fitted without it.
+
+    Attributes:
+        rows: The numbers of the images, as in `Examples.rows`; of very many, only a part.
+        scores: What the models say of them, (rows, outputs).
+        losses: (rows,); of numbers, in units of their variance.
+    """
+
+    rows: Array
+    scores: Array
+    losses: Array
+
+
+def cross_validate(examples: Examples, loss: str, *, memory: float = np.inf) -> HeldOut:
+    """Judge features by the linear models that `fit_linear` chooses the strength by."""
+    examples = dataclasses.replace(examples, weights=examples.weights / examples.weights.mean())
+    examples, unit, origin = _scaled_targets(examples, True, loss)
+    scaling = scaling_of(examples, intercept=True)
+    _, weights, _ = _chosen(examples, scaling, loss, STRENGTHS, memory)
+    part, held_out = _held_out(examples, scaling.n_columns)
+    places, scores, losses = Fits(part, scaling, loss, held_out, memory).held_out(weights)
+    return HeldOut(part.rows[places], scores * unit + origin, losses)
+
+
 def fit_linear(
     examples: Examples,
     loss: str,

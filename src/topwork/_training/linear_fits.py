@@ -149,6 +149,18 @@ class Fits:
             total += float((losses.numpy() * held_out).sum())
         return total / float((self._held_out * self._examples.weights).sum())
 
+    def held_out(self, weights: Array) -> tuple[Array, Array, Array]:
+        """Of the images that a fit was made without: their places, what it says of them, the losses."""
+        scores, losses = [], []
+        for part, rows in self._blocks():
+            found = self._scores(rows, weights)
+            values, _ = self._losses(found, self._examples.target_block(part)[:, None])
+            without = self._held_out[:, part].T
+            scores.append(np.where(without[..., None], found.numpy(), 0).sum(axis=1))
+            losses.append(np.where(without, values.numpy(), 0).sum(axis=1))
+        places = np.flatnonzero(self._held_out.any(axis=0))
+        return places, np.concatenate(scores)[places], np.concatenate(losses)[places]
+
     def _objective(self, strength: float) -> Function:
         """The sum of the penalised losses of all fits, with its gradient."""
         n_penalised = len(self._scaling.mean)
@@ -171,11 +183,13 @@ class Fits:
 
     def _losses_and_residuals(self, part: slice, rows: Any, weights: Array) -> tuple[Any, Any]:
         """For some rows the loss of each fit, (rows, fits), and its derivative by each score."""
+        return self._losses(self._scores(rows, weights), self._examples.target_block(part)[:, None])
+
+    def _scores(self, rows: Any, weights: Array) -> Any:
         # Products by TensorFlow: on a machine that has other things to do, the threads of NumPy's wait
         # for each other ten times as long as a product as small as these takes.
         scores = tf.matmul(rows, weights.reshape(-1, weights.shape[-1]), transpose_b=True)
-        scores = tf.reshape(scores, (-1, *self._shape[:2]))
-        return self._losses(scores, self._examples.target_block(part)[:, None])
+        return tf.reshape(scores, (-1, *self._shape[:2]))
 
     def _blocks(self) -> Iterator[tuple[slice, Any]]:
         return iter(self._kept) if self._kept is not None else self._read()

@@ -1,0 +1,1 @@
+"""`transfer`: the whole way from images to a trained model, each choice measured."""

@@ -1,0 +1,147 @@
+"""Which features: candidates judged by cross-validation on the training images alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from topwork._features.memory import MEMORY_FRACTION, available_memory
+from topwork._training.linear import HeldOut, LinearModel, cross_validate, fit_linear
+from topwork._training.linear_fits import Array, Examples
+from topwork._transfer.evidence import Decision, Option
+from topwork._transfer.pooled import Candidate, Pooled
+from topwork._transfer.targets import Targets
+
+# Candidates are told apart on so many images; more would make it slow and decide nothing else.
+_MOST_IMAGES = 4000
+_MOST_UP_TO = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """A way to make a model, and what was found of it on images that it did not see.
+
+    Attributes:
+        name: For people.
+        candidate: Its features.
+        held_out: What cross-validation found.
+        seconds: That it took.
+        note: What it costs.
+    """
+
+    name: str
+    candidate: Candidate
+    held_out: HeldOut
+    seconds: float
+    note: str
+
+    @property
+    def loss(self) -> float:
+        return float(self.held_out.losses.mean())
+
+
+def single_cuts(pooled: Pooled) -> list[Candidate]:
+    return [Candidate(pooled.network.name, (cut,)) for cut in pooled.cuts]
+
+
+def several_cuts(pooled: Pooled, best: str) -> list[Candidate]:
+    """Layers side by side: a few up to the best single one, all up to it, and all."""
+    end = pooled.cuts.index(best) + 1
+    chains = [pooled.cuts[max(0, end - _MOST_UP_TO) : end], pooled.cuts[:end], pooled.cuts]
+    found = [
+        Candidate(pooled.network.name, tuple(chain), pyramid)
+        for pyramid in (False, True)
+        for chain in chains
+        if not pyramid or pooled.has_quarters(chain[-1])
+    ]
+    return [each for each in dict.fromkeys(found) if each.has_parts]
+
+
+def images_to_judge_on(targets: Targets) -> Array:
+    """The numbers of the training images that candidates are judged on."""
+    rows = np.flatnonzero(targets.weights > 0)
+    if len(rows) <= _MOST_IMAGES:
+        return rows
+    return np.sort(np.random.default_rng(0).permutation(rows)[:_MOST_IMAGES])
+
+
+def judge(pooled: Pooled, candidate: Candidate, targets: Targets) -> Judged:
+    """A linear head on the features of a candidate, by cross-validation."""
+    start = time.perf_counter()
+    examples = examples_of(pooled, candidate, targets, images_to_judge_on(targets))
+    held_out = cross_validate(examples, targets.loss, memory=_memory())
+    cost = pooled.costs[candidate.cuts[-1]]
+    note = f"{examples.n_features:,} features, {cost / 1e6:,.0f} M multiply-adds"
+    name = f"{candidate.network}: {candidate}"
+    return Judged(name, candidate, held_out, time.perf_counter() - start, note)
+
+
+def solve(pooled: Pooled, candidate: Candidate, targets: Targets) -> LinearModel:
+    """The linear head on all training images."""
+    rows = np.flatnonzero(targets.weights > 0)
+    return fit_linear(
+        examples_of(pooled, candidate, targets, rows), targets.loss, memory=_memory()
+    )
+
+
+def _memory() -> float:
+    return MEMORY_FRACTION * available_memory()
+
+
+def examples_of(pooled: Pooled, candidate: Candidate, targets: Targets, rows: Array) -> Examples:
+    return Examples(
+        read=lambda numbers: pooled.read(candidate, numbers, pooled.tables[0]),
+        rows=rows,
+        targets=targets.values[rows],
+        weights=targets.weights[rows],
+        n_features=pooled.n_features(candidate),
+        n_outputs=targets.n_outputs,
+    )
+
+
+def lowest(judged: Sequence[Judged]) -> Judged:
+    return min(judged, key=lambda each: each.loss)
+
+
+def decision(
+    question: str, judged: Sequence[Judged], chosen: Judged, targets: Targets, reason: str
+) -> Decision:
+    """What was judged, as a table: errors are those of the difference to the one that was chosen."""
+    n_images = len(images_to_judge_on(targets))
+    return Decision(
+        question=question,
+        judged_on=f"{n_images:,} training images, each by heads fitted without it",
+        options=tuple(_option(each, chosen, targets) for each in judged),
+        chosen=list(judged).index(chosen),
+        reason=reason,
+        figure_name=targets.figure,
+    )
+
+
+def _option(judged: Judged, chosen: Judged, targets: Targets) -> Option:
+    held_out = judged.held_out
+    right = targets.right(held_out.scores, held_out.rows)
+    return Option(
+        name=judged.name,
+        loss=judged.loss,
+        loss_error=gain(judged.held_out, chosen.held_out)[1],
+        figure=float(right.mean()),
+        figure_error=mean_error(right),
+        seconds=judged.seconds,
+        note=judged.note,
+    )
+
+
+def mean_error(values: Array) -> float:
+    """The standard error of a mean."""
+    return float(values.std() / max(len(values) - 1, 1) ** 0.5)
+
+
+def gain(before: HeldOut, after: HeldOut) -> tuple[float, float]:
+    """How much lower the loss is after than before on the same images, and its standard error."""
+    _, i, j = np.intersect1d(before.rows, after.rows, return_indices=True)
+    differences = before.losses[i] - after.losses[j]
+    return float(differences.mean()), mean_error(differences)

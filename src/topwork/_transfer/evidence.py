@@ -1,0 +1,195 @@
+"""What was measured on the way, and what was decided by it: as a table, and as a picture."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from topwork._figures import BLUE, RED, new_figure
+
+_MOST_DRAWN = 14
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One of several things that could have been chosen.
+
+    Attributes:
+        name: What it is.
+        loss: Of images that it was fitted or trained without: what is chosen by, the lower the better.
+        loss_error: Standard error of the difference to the loss of what it is compared with.
+        figure: The accuracy on these images; of numbers the mean absolute error.
+        figure_error: Its standard error.
+        seconds: That it took.
+        note: What else there is to say.
+    """
+
+    name: str
+    loss: float
+    loss_error: float
+    figure: float
+    figure_error: float
+    seconds: float
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """A question, what there was to choose from, and what was chosen.
+
+    Attributes:
+        question: What was decided.
+        judged_on: The images that it was judged on.
+        options: In the order that they were tried in.
+        chosen: The number of the one that was taken.
+        reason: Why, in a sentence.
+        figure_name: What `Option.figure` is: `"accuracy"` or `"error"`.
+    """
+
+    question: str
+    judged_on: str
+    options: tuple[Option, ...]
+    chosen: int
+    reason: str
+    figure_name: str = "accuracy"
+
+    @property
+    def best(self) -> Option:
+        return self.options[self.chosen]
+
+    def __str__(self) -> str:
+        lines = [list(self._cells(self.options[0])), *(list(self._cells(o).values()) for o in self.options)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        marks = ["", *("  <- taken" if i == self.chosen else "" for i in range(len(self.options)))]
+        texts = [
+            (_aligned(cells, widths) + mark).rstrip() for cells, mark in zip(lines, marks, strict=True)
+        ]
+        head = f"{self.question} (on {self.judged_on})"
+        return "\n".join([head, "", texts[0], "─" * len(texts[0]), *texts[1:], "", self.reason])
+
+    def _cells(self, option: Option) -> dict[str, str]:
+        accuracy = self.figure_name == "accuracy"
+        return {
+            "": option.name,
+            "loss": f"{option.loss:.4f}",
+            self.figure_name: f"{100 * option.figure:.2f} %" if accuracy else f"{option.figure:.4g}",
+            "± s.e.": f"{100 * option.figure_error:.2f} %" if accuracy else f"{option.figure_error:.2g}",
+            "seconds": f"{option.seconds:.1f}",
+            "note": option.note,
+        }
+
+    def _html(self) -> str:
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in self._cells(self.options[0]))
+        rows = "".join(
+            f"<tr{_TAKEN if i == self.chosen else ''}>"
+            + "".join(f"<td>{html.escape(cell)}</td>" for cell in self._cells(option).values())
+            + "</tr>"
+            for i, option in enumerate(self.options)
+        )
+        title = html.escape(f"{self.question} (on {self.judged_on})")
+        return (
+            f"<div><b>{title}</b></div><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+            f"<div>{html.escape(self.reason)}</div>"
+        )
+
+
+_TAKEN = ' style="font-weight: bold; background: rgba(70, 130, 200, 0.16)"'
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """All decisions of a call of `transfer`; prints as tables, renders in a notebook, draws itself.
+
+    Attributes:
+        decisions: In the order that they were made in.
+        result: What the model reaches, in a sentence.
+        recipe: The same model by hand: lines of Python.
+        left_out: What was not tried, and why.
+        seconds: That all of it took.
+    """
+
+    decisions: tuple[Decision, ...]
+    result: str
+    recipe: str
+    left_out: tuple[str, ...] = ()
+    seconds: float = math.nan
+
+    def __iter__(self) -> Iterator[Decision]:
+        return iter(self.decisions)
+
+    def __len__(self) -> int:
+        return len(self.decisions)
+
+    def __getitem__(self, index: int) -> Decision:
+        return self.decisions[index]
+
+    def __str__(self) -> str:
+        parts = [f"{number}. {each}" for number, each in enumerate(self.decisions, start=1)]
+        parts += [f"Left out: {each}" for each in self.left_out]
+        return "\n\n".join([*parts, self.result, f"The same by hand:\n\n{self.recipe}"])
+
+    def _repr_html_(self) -> str:
+        parts = [each._html() for each in self.decisions]
+        parts += [f"<div>Left out: {html.escape(each)}</div>" for each in self.left_out]
+        recipe = f"<div>The same by hand:</div><pre>{html.escape(self.recipe)}</pre>"
+        return "".join([*parts, f"<div><b>{html.escape(self.result)}</b></div>", recipe])
+
+    def plot(self) -> Any:
+        """Draw for each decision what was measured, and mark what was taken.
+
+        Returns:
+            The figure; `.plot().savefig("transfer.pdf")`.
+
+        Raises:
+            ImportError: Matplotlib is not installed.
+        """
+        shown = [_drawn(each) for each in self.decisions]
+        heights = [0.9 + 0.26 * len(options) for options in shown]
+        longest = max(len(option.name) for options in shown for option in options)
+        figure = new_figure("plot()", figsize=(4.2 + 0.075 * longest, sum(heights)))
+        panels = figure.subplots(len(shown), squeeze=False, height_ratios=heights)[:, 0]
+        for axes, decision, options in zip(panels, self.decisions, shown, strict=True):
+            _draw(axes, decision, options)
+        return figure
+
+
+def _drawn(decision: Decision) -> list[Option]:
+    """The options that a panel has room for: those with the lowest loss, in their order."""
+    best = sorted(decision.options, key=lambda option: option.loss)[:_MOST_DRAWN]
+    return [o for o in decision.options if o in best or o is decision.best]
+
+
+def _draw(axes: Any, decision: Decision, options: list[Option]) -> None:
+    scale = 100 if decision.figure_name == "accuracy" else 1
+    for place, option in enumerate(options):
+        taken = option is decision.best
+        axes.errorbar(
+            scale * option.figure,
+            place,
+            xerr=scale * option.figure_error,
+            fmt="o",
+            color=RED if taken else BLUE,
+            markerfacecolor=RED if taken else "white",
+            markersize=8 if taken else 6,
+            capsize=2.5,
+            lw=1.2,
+        )
+    axes.set_yticks(range(len(options)), [option.name for option in options])
+    axes.get_yticklabels()[options.index(decision.best)].set_fontweight("bold")
+    axes.set_ylim(len(options) - 0.5, -0.5)
+    axes.set_title(decision.question, loc="left", fontsize="medium")
+    unit = " (%)" if scale == 100 else ""
+    axes.set_xlabel(f"{decision.figure_name}{unit} on {decision.judged_on}", fontsize="small")
+    axes.grid(axis="x", color="0.85", lw=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _aligned(cells: list[str], widths: list[int]) -> str:
+    return "  ".join(
+        cell.ljust(width) if i in (0, len(cells) - 1) else cell.rjust(width)
+        for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    )

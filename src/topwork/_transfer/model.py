@@ -1,0 +1,75 @@
+"""The plain Keras model that a candidate and its solution make, and the lines that make it by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from topwork._data.origin import learn_names
+from topwork._evidence.cut_features import layer_outputs
+from topwork._features.table import Table
+from topwork._networks.freezing import freeze
+from topwork._networks.heads import UNITS, add_head, set_units
+from topwork._training.linear import LinearModel
+from topwork._training.linear_fits import Array
+from topwork._transfer.pooled import Candidate, Pooled
+from topwork._transfer.targets import Targets
+
+_ROWS_AT_ONCE = 4096
+
+
+def build(pooled: Pooled, candidate: Candidate, targets: Targets, data: Any) -> keras.Model:
+    """The network cut where the candidate says, frozen, with a head of one Dense layer on it."""
+    network, cut = pooled.network, candidate.cuts[-1]
+    backbone = keras.Model(network.inputs, layer_outputs(network)[cut], name=network.name)
+    model = add_head(
+        targets.n_outputs,
+        dropout=0.0,
+        pooling="pyramid" if candidate.pyramid else "avg",
+        hidden_units=None,
+        task=targets.task,
+        with_layers=candidate.cuts[:-1],
+    )(freeze(backbone))
+    if targets.task == "numbers":
+        set_units(model, targets.values)
+    learn_names(model, data)
+    return model
+
+
+def write_solution(model: keras.Model, solved: LinearModel) -> None:
+    """Put a solution into the model's Dense layer."""
+    kernel, bias = solved.kernel, solved.bias
+    units = next((layer for layer in model.layers if layer.name == UNITS), None)
+    if units is not None:
+        scale = np.asarray(units.scale, np.float64)
+        kernel, bias = kernel / scale, (bias - np.asarray(units.offset)) / scale
+    model.get_layer("head_output").set_weights([kernel, bias])
+
+
+def scores_of(pooled: Pooled, candidate: Candidate, solved: LinearModel, table: Table) -> Array:
+    """What the solved head says of all images of a data set, before its activation."""
+    starts = range(0, len(table), _ROWS_AT_ONCE)
+    rows = [np.arange(start, min(start + _ROWS_AT_ONCE, len(table))) for start in starts]
+    return np.concatenate([solved.scores(pooled.read(candidate, each, table)) for each in rows])
+
+
+def recipe(candidate: Candidate, targets: Targets, input_shape: Any) -> str:
+    """The lines of Python that make the same model by hand."""
+    options = [f"{targets.n_outputs}", "hidden_units=None"]
+    if candidate.pyramid:
+        options.append('pooling="pyramid"')
+    if targets.task != "classes":
+        options.append(f'task="{targets.task}"')
+    if len(candidate.cuts) > 1:
+        names = ", ".join(f'"{cut}"' for cut in candidate.cuts[:-1])
+        options.append(f"with_layers=[{names}]")
+    return "\n".join(
+        [
+            f'backbone = tw.load_backbone("{candidate.network}", "{candidate.cuts[-1]}", '
+            f"input_shape={tuple(input_shape)})",
+            f"model = tw.add_head({', '.join(options)})(tw.freeze(backbone))",
+            "tw.fit_head(model, train, validation_data=validation)",
+        ]
+    )
