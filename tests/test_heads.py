@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -112,7 +114,7 @@ def test_probabilities_are_float32_under_mixed_precision():
         ({"n_classes": 2, "dropout": -0.1}, "0 <= dropout < 1. Received: -0.1."),
         (
             {"n_classes": 2, "pooling": "mean"},
-            "pooling must be one of 'avg', 'max', 'flatten'. Received: 'mean'.",
+            "pooling must be one of 'avg', 'max', 'flatten', 'pyramid'. Received: 'mean'.",
         ),
         ({"n_classes": 2, "learning_rate": 0}, "learning_rate must be greater than 0. Received: 0."),
         ({"n_classes": 2, "learning_rate": float("nan")}, "greater than 0. Received: nan."),
@@ -166,3 +168,83 @@ def test_integers_of_any_type_and_a_model_in_their_place() -> None:
         ValueError, match=r"applied to the backbone then: add_head\(n_classes=2\)\(backbone\)"
     ):
         tw.add_head(backbone, 2)
+
+
+class TestSideBySide:
+    """Features of several layers, each averaged and of unit length."""
+
+    def network(self, rows: int = 9) -> keras.Model:
+        inputs = keras.Input((rows, 8, 3))
+        first = keras.layers.Conv2D(4, 3, padding="same", activation="relu", name="first")(inputs)
+        return keras.Model(inputs, keras.layers.Conv2D(5, 3, padding="same", name="second")(first))
+
+    def features(self, model: keras.Model, images: np.ndarray) -> np.ndarray:
+        return keras.Model(model.input, model.get_layer("head_features").output).predict(
+            images, verbose=0
+        )
+
+    def test_the_parts_are_averages_of_unit_length(self) -> None:
+        backbone, images = self.network(), np.random.default_rng(0).uniform(0, 255, (6, 9, 8, 3))
+        model = tw.add_head(2, 0.0, hidden_units=None, with_layers=["first"])(backbone)
+        given = self.features(model, images)
+        maps = keras.Model(backbone.input, [backbone.get_layer("first").output, backbone.output])
+        for map_, part in zip(maps.predict(images, verbose=0), np.split(given, [4], axis=1), strict=True):
+            average = map_.mean(axis=(1, 2))
+            expected = average / np.linalg.norm(average, axis=1, keepdims=True)
+            np.testing.assert_allclose(part, expected, atol=1e-5)
+
+    def test_a_pyramid_has_the_four_quarters(self) -> None:
+        backbone, images = self.network(), np.random.default_rng(0).uniform(0, 255, (6, 9, 8, 3))
+        model = tw.add_head(2, 0.0, pooling="pyramid", hidden_units=None)(backbone)
+        quarters = self.features(model, images)[:, 5:]
+        map_ = backbone.predict(images, verbose=0)
+        parts = [map_[:, rows, columns].mean(axis=(1, 2)) for rows in (slice(5), slice(4, 9))
+                 for columns in (slice(4), slice(4, 8))]  # fmt: skip
+        expected = np.concatenate(parts, axis=1)
+        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+        np.testing.assert_allclose(quarters, expected, atol=1e-5)
+
+    def test_the_head_begins_after_the_trunk(self, tmp_path: Path) -> None:
+        model = tw.add_head(2, with_layers=["first"], pooling="pyramid")(tw.freeze(self.network()))
+        names = [layer.name for layer in model.layers]
+        start = next(i for i, name in enumerate(names) if name.startswith("head_"))
+        assert all(name.startswith("head_") for name in names[start:])
+        assert names[start - 1] == "second"
+        model.save(tmp_path / "model.keras")
+        assert keras.saving.load_model(tmp_path / "model.keras").output_shape == (None, 2)
+
+    def test_it_is_trained_on_features_and_fine_tuned(self) -> None:
+        rng = np.random.default_rng(0)
+        images, labels = rng.uniform(0, 255, (12, 9, 8, 3)).astype("float32"), np.arange(12) % 2
+        images[labels == 1] *= [1, 0.2, 0.2]
+        model = tw.add_head(2, hidden_units=None, with_layers=["first"])(tw.freeze(self.network()))
+        history = tw.fit_head(model, images, labels, verbose=0)
+        assert history.history["accuracy"] == [1.0]
+        tw.fine_tune(model, "first", learning_rate=1e-5)
+        tw.fit(model, images, labels, epochs=1, verbose=0)
+        assert model.evaluate(images, labels, verbose=0)[1] == 1.0
+
+    @pytest.mark.parametrize(
+        ("options", "rows", "message"),
+        [
+            (
+                {"with_layers": "first"},
+                9,
+                "with_layers must be a list of layer names. Received: 'first'.",
+            ),
+            ({"with_layers": ["first"], "pooling": "max"}, 9, "takes pooling 'avg' or 'pyramid'"),
+            ({"with_layers": ["frist"]}, 9, "has no such layer. Closest: 'first'"),
+            ({"pooling": "pyramid"}, 1, "of a known size of at least 2 x 2. Received: (None, 1, 8, 5)"),
+        ],
+    )
+    def test_mistakes_are_said(self, options: dict, rows: int, message: str) -> None:
+        with pytest.raises(ValueError, match=r"^add_head: ") as caught:
+            tw.add_head(2, **options)(self.network(rows))
+        assert message in str(caught.value)
+
+    def test_what_has_no_average_is_said(self) -> None:
+        inputs = keras.Input((4, 4, 4, 2))
+        volume = keras.layers.Conv3D(2, 2, name="volume")(inputs)
+        backbone = keras.Model(inputs, keras.layers.GlobalAveragePooling3D()(volume))
+        with pytest.raises(ValueError, match=r"'volume' gives \(None, 3, 3, 3, 2\). Leave it out"):
+            tw.add_head(2, with_layers=["volume"])(backbone)

@@ -28,6 +28,7 @@ PUBLIC_NAMES = [
     "open_store",
     "precompute",
     "predict",
+    "transfer",
     "types",
 ]
 

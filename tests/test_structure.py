@@ -11,7 +11,7 @@ import topwork
 PACKAGE = Path(topwork.__file__).parent
 
 # Each may import what stands before it, and nothing that stands after it.
-ROOMS = ["_networks", "_data", "_store", "_features", "_training", "_evidence", "_interpret"]
+ROOMS = ["_networks", "_data", "_store", "_features", "_training", "_evidence", "_transfer", "_interpret"]
 # What everybody may use.
 COMMON = {"_backend", "_errors", "_figures", "_names", "_private_keras", "_screen", "_tables", "_voice"}
 

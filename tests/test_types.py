@@ -41,11 +41,16 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     numbers_model = tw.add_head(1, hidden_units=None, task="numbers")(tw.freeze(small_network()))
     numbers = tw.interpret.report(numbers_model, (IMAGES, CLASSES + 0.5))
     pruned = tw.open_store(folder / "other").prune()
+    transferred = tw.transfer(data, names=small_network(), verbose=0)
     suspect = tw.types.Suspect(3, None, "cat", "dog", 1.0, 0.1)
     found = [
         suspect,
         tw.types.Suspects((suspect,), "classes", 10, 1, 1, 0.9),
         head,
+        transferred,
+        transferred.evidence,
+        transferred.evidence[0],
+        transferred.evidence[0].best,
         cuts,
         cuts[0],
         boundaries[0],

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from topwork._training.fit import fit as fit
     from topwork._training.fit_head import fit_head as fit_head
     from topwork._training.precompute import precompute as precompute
+    from topwork._transfer.transfer import transfer as transfer
 
 __version__ = "0.1.0"
 
@@ -52,6 +53,7 @@ _DEFINED_IN = {
     "open_store": "_store.store",
     "precompute": "_training.precompute",
     "predict": "_interpret.predict",
+    "transfer": "_transfer.transfer",
 }
 _MODULES = ("callbacks", "data", "interpret", "types")
 
@@ -74,6 +76,7 @@ __all__ = [
     "open_store",
     "precompute",
     "predict",
+    "transfer",
     "types",
 ]
 

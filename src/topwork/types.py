@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from topwork._store.inventory import StoreInfo as StoreInfo
     from topwork._store.store import Store as Store
     from topwork._training.learning_rate import RangeTest as RangeTest
+    from topwork._transfer.evidence import Decision as Decision
+    from topwork._transfer.evidence import Evidence as Evidence
+    from topwork._transfer.evidence import Option as Option
+    from topwork._transfer.transfer import Transferred as Transferred
 
 _DEFINED_IN = {
     "BadImage": "_data.bad_images",
@@ -45,6 +49,8 @@ _DEFINED_IN = {
     "CollectionInfo": "_store.inventory",
     "Comparison": "_evidence.comparison",
     "CutRow": "_evidence.cuts",
+    "Decision": "_transfer.evidence",
+    "Evidence": "_transfer.evidence",
     "Head": "_networks.heads",
     "HeatMap": "_interpret.grad_cam",
     "LabelRow": "_interpret.label_report",
@@ -56,6 +62,7 @@ _DEFINED_IN = {
     "NumberMistake": "_interpret.number_report",
     "NumberRow": "_interpret.number_report",
     "NumbersReport": "_interpret.number_report",
+    "Option": "_transfer.evidence",
     "Prediction": "_interpret.predict",
     "Predictions": "_interpret.listings",
     "Pruned": "_store.inventory",
@@ -65,6 +72,7 @@ _DEFINED_IN = {
     "StoreInfo": "_store.inventory",
     "Suspect": "_evidence.suspect_records",
     "Suspects": "_evidence.suspect_records",
+    "Transferred": "_transfer.transfer",
 }
 
 __all__ = [
@@ -75,6 +83,8 @@ __all__ = [
     "CollectionInfo",
     "Comparison",
     "CutRow",
+    "Decision",
+    "Evidence",
     "Head",
     "HeatMap",
     "LabelRow",
@@ -86,6 +96,7 @@ __all__ = [
     "NumberMistake",
     "NumberRow",
     "NumbersReport",
+    "Option",
     "Prediction",
     "Predictions",
     "Pruned",
@@ -95,6 +106,7 @@ __all__ = [
     "StoreInfo",
     "Suspect",
     "Suspects",
+    "Transferred",
 ]
 
 

@@ -48,7 +48,8 @@ def average(tensor: Any, name: str) -> Any:
     if rank not in _AVERAGES:
         raise InputError(
             "with_layers names layers that give a feature map (batch, height, width, channels), "
-            f"tokens (batch, tokens, width) or a vector. {name!r} gives {tuple(tensor.shape)}. Leave it out."
+            f"tokens (batch, tokens, width) or a vector. {name!r} gives {tuple(tensor.shape)}. "
+            "Leave it out."
         )
     # float32 whatever the network's own precision: a mean of thousands of float16 numbers is not one.
     return _AVERAGES[rank](dtype="float32", name=f"head_average_{name}")(tensor)

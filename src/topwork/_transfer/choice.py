@@ -82,9 +82,7 @@ def judge(pooled: Pooled, candidate: Candidate, targets: Targets) -> Judged:
 def solve(pooled: Pooled, candidate: Candidate, targets: Targets) -> LinearModel:
     """The linear head on all training images."""
     rows = np.flatnonzero(targets.weights > 0)
-    return fit_linear(
-        examples_of(pooled, candidate, targets, rows), targets.loss, memory=_memory()
-    )
+    return fit_linear(examples_of(pooled, candidate, targets, rows), targets.loss, memory=_memory())
 
 
 def _memory() -> float:

@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from topwork._figures import BLUE, RED, new_figure
+from topwork._names import published
+from topwork._tables import HIGHLIGHT, html_table, text_table
 
 _MOST_DRAWN = 14
 
 
+@published
 @dataclasses.dataclass(frozen=True)
 class Option:
     """One of several things that could have been chosen.
@@ -36,6 +39,7 @@ class Option:
     note: str = ""
 
 
+@published
 @dataclasses.dataclass(frozen=True)
 class Decision:
     """A question, what there was to choose from, and what was chosen.
@@ -61,44 +65,38 @@ class Decision:
         return self.options[self.chosen]
 
     def __str__(self) -> str:
-        lines = [list(self._cells(self.options[0])), *(list(self._cells(o).values()) for o in self.options)]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        marks = ["", *("  <- taken" if i == self.chosen else "" for i in range(len(self.options)))]
-        texts = [
-            (_aligned(cells, widths) + mark).rstrip() for cells, mark in zip(lines, marks, strict=True)
-        ]
-        head = f"{self.question} (on {self.judged_on})"
-        return "\n".join([head, "", texts[0], "─" * len(texts[0]), *texts[1:], "", self.reason])
+        heading, *lines = text_table(self._header, self._rows)
+        marks = ["  <- taken" if option is self.best else "" for option in self.options]
+        body = [line + mark for line, mark in zip(lines, marks, strict=True)]
+        return "\n".join([self._title, "", heading, "─" * len(heading), *body, "", self.reason])
 
-    def _cells(self, option: Option) -> dict[str, str]:
-        accuracy = self.figure_name == "accuracy"
-        return {
-            "": option.name,
-            "loss": f"{option.loss:.4f}",
-            self.figure_name: f"{100 * option.figure:.2f} %" if accuracy else f"{option.figure:.4g}",
-            "± s.e.": f"{100 * option.figure_error:.2f} %" if accuracy else f"{option.figure_error:.2g}",
-            "seconds": f"{option.seconds:.1f}",
-            "note": option.note,
-        }
+    def _repr_html_(self) -> str:
+        table = html_table(self._header, self._rows, styles={self.chosen: HIGHLIGHT})
+        return f"<div><b>{html.escape(self._title)}</b></div>{table}<div>{html.escape(self.reason)}</div>"
 
-    def _html(self) -> str:
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in self._cells(self.options[0]))
-        rows = "".join(
-            f"<tr{_TAKEN if i == self.chosen else ''}>"
-            + "".join(f"<td>{html.escape(cell)}</td>" for cell in self._cells(option).values())
-            + "</tr>"
-            for i, option in enumerate(self.options)
-        )
-        title = html.escape(f"{self.question} (on {self.judged_on})")
-        return (
-            f"<div><b>{title}</b></div><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-            f"<div>{html.escape(self.reason)}</div>"
-        )
+    @property
+    def _title(self) -> str:
+        return f"{self.question} (on {self.judged_on})"
+
+    @property
+    def _header(self) -> list[str]:
+        return ["", "loss", self.figure_name, "± s.e.", "seconds", "cost"]
+
+    @property
+    def _rows(self) -> list[list[str]]:
+        return [self._cells(option) for option in self.options]
+
+    def _cells(self, option: Option) -> list[str]:
+        as_text = _percent if self.figure_name == "accuracy" else "{:.3g}".format
+        figures = (as_text(option.figure), as_text(option.figure_error))
+        return [option.name, f"{option.loss:.4f}", *figures, f"{option.seconds:.1f}", option.note]
 
 
-_TAKEN = ' style="font-weight: bold; background: rgba(70, 130, 200, 0.16)"'
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f} %"
 
 
+@published
 @dataclasses.dataclass(frozen=True)
 class Evidence:
     """All decisions of a call of `transfer`; prints as tables, renders in a notebook, draws itself.
@@ -132,7 +130,7 @@ class Evidence:
         return "\n\n".join([*parts, self.result, f"The same by hand:\n\n{self.recipe}"])
 
     def _repr_html_(self) -> str:
-        parts = [each._html() for each in self.decisions]
+        parts = [each._repr_html_() for each in self.decisions]
         parts += [f"<div>Left out: {html.escape(each)}</div>" for each in self.left_out]
         recipe = f"<div>The same by hand:</div><pre>{html.escape(self.recipe)}</pre>"
         return "".join([*parts, f"<div><b>{html.escape(self.result)}</b></div>", recipe])
@@ -186,10 +184,3 @@ def _draw(axes: Any, decision: Decision, options: list[Option]) -> None:
     axes.grid(axis="x", color="0.85", lw=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _aligned(cells: list[str], widths: list[int]) -> str:
-    return "  ".join(
-        cell.ljust(width) if i in (0, len(cells) - 1) else cell.rjust(width)
-        for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    )

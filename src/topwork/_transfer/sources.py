@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 
@@ -32,12 +33,12 @@ def warn_of_randomness(data: LabelledData) -> None:
     randomness = randomness_in(data.value)
     if randomness is not None:
         warn(
-            f"the {data.name} is augmented at random: it has {randomness}. Each image is used once, as it "
-            "happens to come, and not found again in a cache_dir. Pass the images as they are."
+            f"the {data.name} is augmented at random: it has {randomness}. Each image is used once, as "
+            "it happens to come, and not found again in a cache_dir. Pass the images as they are."
         )
 
 
-def own_copy(network: keras.Model, given: object) -> keras.Model:
+def own_copy(network: keras.Model, given: Any) -> keras.Model:
     """The network, or a copy if it is the user's own, whose weights stay as they are."""
     if network is not given:
         return network

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from topwork._errors import InputError, public
 from topwork._evidence.cuts import Weights, _check_names, _load, _weights_of
 from topwork._evidence.labelled import LabelledData
 from topwork._features.computation import Cache, open_cache
+from topwork._names import published
 from topwork._networks.blocks import multiply_adds
 from topwork._networks.graph import steps
 from topwork._training.linear import LinearModel
@@ -32,6 +32,7 @@ from topwork._voice import say
 DEFAULT_NAMES = ("mobilenet", "efficientnet_v2_b0")
 
 
+@published
 @dataclasses.dataclass(frozen=True)
 class Transferred:
     """What `transfer` found.
@@ -65,7 +66,50 @@ def transfer(
     cache_dir: str | os.PathLike[str] | None = None,
     verbose: str | int = "auto",
 ) -> Transferred:
-    """TODO"""
+    """The whole way from labelled images to a model, each choice measured: no trial and error.
+
+    Each network is run once over the images and gives the features at the ends of all its blocks. On
+    those of each block, of several side by side, and with the averages of the four quarters of the
+    image, a linear head is solved for, as `fit_head` does it. The features on which heads have the lowest
+    loss on images that they were fitted without are taken, and the head is solved on all training images.
+    What the last layers have forgotten, earlier ones still know (Evci, Dumoulin, Larochelle and Mozer,
+    2022, https://arxiv.org/abs/2201.03529).
+
+    Choices are made by cross-validation on the training images alone. The validation data, if there is
+    any, measures the result and decides nothing.
+
+    Args:
+        train: (images, labels) as arrays, a batched `tf.data.Dataset` or a `keras.utils.PyDataset`.
+        validation_data: Likewise.
+        names: Networks as `load_backbone` knows them, or functional models, of which copies are used;
+            one or several. The cheapest should come first.
+        weights: As in `load_backbone`; a dict of them by name for several networks.
+        input_shape: As in `load_backbone`; None: that of the training images.
+        task: What the labels are, as in `add_head`: `"classes"` (class numbers, or one-hot), `"labels"`
+            (several an image, rows of 0 and 1) or `"numbers"`.
+        minutes: What it may take. Networks that do not fit any more are left out, which the evidence
+            says; the first one is always tried.
+        cache_dir: A folder to keep features in, as in `fit`.
+        verbose: As in `fit`; 0 is silent.
+
+    Returns:
+        A `Transferred`: `.model` is a compiled Keras model, frozen but for its head, and `.evidence` what
+        was measured and decided; both print.
+
+    Raises:
+        ValueError: An unknown network, or an argument or data that cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> import topwork as tw
+        >>> labels = np.arange(20) % 2
+        >>> images = np.random.uniform(0, 100, (20, 32, 32, 3)) + 150 * labels[:, None, None, None]
+        >>> found = tw.transfer((images, labels), names="mobilenet", weights=None, verbose=0)
+        >>> found.model.predict(images, verbose=0).shape
+        (20, 2)
+        >>> found.evidence[0].question
+        'Which network, cut where?'
+    """
     data = [LabelledData(train, "training data")]
     if validation_data is not None:
         data.append(LabelledData(validation_data, "validation data"))
@@ -107,7 +151,8 @@ class _Search:
         """Run a network over the data, and judge what could be made of its features."""
         work = multiply_adds(steps(network))
         expected = (self._seconds_per_work or 0) * work
-        if not self._budget.allows(f"the network {network.name}", expected):
+        is_first = self._best is None
+        if not is_first and not self._budget.allows(f"the network {network.name}", expected):
             return
         if expected:
             self._say(f"features of {network.name}, about {duration(expected)}")

@@ -1,0 +1,348 @@
+"""`transfer`: candidates, what is chosen by, the model that comes of it, the evidence."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import topwork as tw
+from plain_process import run_without_topwork
+from topwork._data.reading import open_source
+from topwork._features.computation import open_cache
+from topwork._training.linear import LinearModel, cross_validate, fit_linear
+from topwork._training.linear_fits import Examples
+from topwork._transfer import choice
+from topwork._transfer.budget import Budget, duration
+from topwork._transfer.model import build, scores_of, write_solution
+from topwork._transfer.pooled import Candidate, Pooled, pooled_features
+from topwork._transfer.targets import targets_of_table
+
+RNG = np.random.default_rng(0)
+LABELS = np.arange(24) % 3
+# Classes that differ in colour: what a network of random weights can tell apart too.
+IMAGES = RNG.uniform(0, 80, (24, 32, 32, 3)).astype("float32")
+for _class in range(3):
+    IMAGES[_class == LABELS, ..., _class] += 120
+TRAIN, VALIDATION = (IMAGES[:18], LABELS[:18]), (IMAGES[18:], LABELS[18:])
+
+
+def network(name: str = "small") -> keras.Model:
+    """Three blocks, each the end of a stage."""
+    keras.utils.set_random_seed(0)
+    x = inputs = keras.Input((32, 32, 3))
+    x = keras.layers.Rescaling(1 / 127.5, -1)(x)
+    for number, channels in enumerate((4, 6, 8), start=1):
+        x = keras.layers.Conv2D(channels, 3, 2, padding="same", activation="relu", name=f"block{number}")(
+            x
+        )
+    return keras.Model(inputs, x, name=name)
+
+
+@pytest.fixture(scope="module")
+def found() -> tw.types.Transferred:
+    return tw.transfer(TRAIN, VALIDATION, names=network(), verbose=0)
+
+
+class TestModel:
+    def test_it_is_plain_and_compiled_and_has_learnt(self, found: Any) -> None:
+        model = found.model
+        assert model.compiled
+        assert model.loss == "sparse_categorical_crossentropy"
+        assert model.evaluate(*VALIDATION, verbose=0)[1] == 1.0
+        assert [layer.name for layer in model.layers if layer.trainable and layer.weights] == [
+            "head_output"
+        ]
+        modules = {type(layer).__module__.partition(".")[0] for layer in model.layers}
+        assert modules == {"keras"}
+
+    def test_it_loads_without_topwork(self, found: Any, tmp_path: Path) -> None:
+        found.model.save(tmp_path / "model.keras")
+        np.save(tmp_path / "images.npy", VALIDATION[0])
+        code = (
+            "import keras, numpy as np\n"
+            "model = keras.saving.load_model(sys.argv[1] + '/model.keras')\n"
+            "np.save(sys.argv[1] + '/out.npy', model.predict(np.load(sys.argv[1] + '/images.npy')))"
+        )
+        run_without_topwork(code, tmp_path)
+        expected = found.model.predict(VALIDATION[0], verbose=0)
+        np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, atol=1e-5)
+
+    def test_the_recipe_makes_the_same(self, found: Any) -> None:
+        load, *lines = found.evidence.recipe.split("\n")
+        name, cut = re.findall(r'"(\w+)"', load)
+        whole = network(name)
+        backbone = keras.Model(whole.input, whole.get_layer(cut).output)
+        values = {"tw": tw, "backbone": backbone, "train": TRAIN, "validation": VALIDATION}
+        exec("\n".join(lines).replace("train,", "*train, verbose=0,"), values)
+        expected = found.model.predict(VALIDATION[0], verbose=0)
+        np.testing.assert_allclose(values["model"].predict(VALIDATION[0], verbose=0), expected, atol=0.02)
+
+    def test_the_network_that_was_given_stays_as_it_was(self) -> None:
+        given = network()
+        before = given.get_weights()
+        model = tw.transfer(TRAIN, names=given, verbose=0).model
+        assert all(layer.trainable for layer in given.layers)
+        assert not set(map(id, model.variables)) & set(map(id, given.variables))
+        for a, b in zip(before, given.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    def test_names_of_classes_come_along(self, make_photos: Any, tmp_path: Path) -> None:
+        folder = make_photos(tmp_path / "photos", ("cat", "dog"), per_class=6, size=32)
+        data = tw.data.read_folder(folder, (32, 32))
+        model = tw.transfer(data, names=network(), verbose=0).model
+        (found,) = tw.predict(model, [next(folder.rglob("cat*.jpg"))])
+        assert found[0][0] == "cat"
+
+
+def pooled_of(labels: Any, weights: Any = None) -> Pooled:
+    given, net = (IMAGES, labels) if weights is None else (IMAGES, labels, weights), network()
+    return pooled_features(net, [open_source(net, given)], open_cache("auto", None), 0)
+
+
+class TestCandidates:
+    @pytest.mark.parametrize(
+        "candidate",
+        [
+            Candidate("small", ("block2",)),
+            Candidate("small", ("block1", "block2")),
+            Candidate("small", ("block3",), pyramid=True),
+            Candidate("small", ("block1", "block2", "block3"), pyramid=True),
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("task", ["classes", "labels", "numbers"])
+    def test_the_model_says_what_the_features_say(self, candidate: Candidate, task: str) -> None:
+        labels = {
+            "classes": LABELS,
+            "labels": np.eye(3)[LABELS][:, :2],
+            "numbers": IMAGES.mean(axis=(1, 2))[:, :2] * 100 + 7,
+        }[task]
+        pooled = pooled_of(labels)
+        targets = targets_of_table(pooled.tables[0], task, "training data")
+        solved = choice.solve(pooled, candidate, targets)
+        model = build(pooled, candidate, targets, IMAGES)
+        write_solution(model, solved)
+        scores = scores_of(pooled, candidate, solved, pooled.tables[0])
+        given = model.predict(IMAGES, verbose=0)
+        if task == "classes":
+            scores = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+        if task == "labels":
+            scores = 1 / (1 + np.exp(-scores))
+        np.testing.assert_allclose(given, scores, rtol=1e-3, atol=1e-3 * np.abs(scores).max())
+
+    def test_what_is_tried(self) -> None:
+        pooled = pooled_of(LABELS)
+        assert [each.cuts for each in choice.single_cuts(pooled)] == [
+            ("block1",),
+            ("block2",),
+            ("block3",),
+        ]
+        several = choice.several_cuts(pooled, "block2")
+        assert [(each.cuts[-1], len(each.cuts), each.pyramid) for each in several] == [
+            ("block2", 2, False),
+            ("block3", 3, False),
+            ("block2", 2, True),
+            ("block3", 3, True),
+        ]
+
+    def test_images_without_weight_have_no_say(self) -> None:
+        weights = np.ones(24)
+        weights[:6] = 0
+        wrong = LABELS.copy()
+        wrong[:6] = 2 - wrong[:6]
+        pooled = pooled_of(wrong, weights)
+        targets = targets_of_table(pooled.tables[0], "classes", "training data")
+        judged = choice.judge(pooled, Candidate("small", ("block3",)), targets)
+        assert sorted(judged.held_out.rows) == list(range(6, 24))
+        assert judged.loss < 0.5
+
+
+class TestCrossValidation:
+    def test_each_image_is_judged_without_it(self) -> None:
+        """A label that contradicts all others is not believed by who has not seen it."""
+        features = np.repeat(np.eye(2), 20, axis=0).astype("float32")
+        targets = np.repeat((0, 1), 20)
+        targets[3] = 1
+        held_out = cross_validate(examples(features, targets), "softmax")
+        np.testing.assert_array_equal(held_out.rows, np.arange(40))
+        assert held_out.scores[3].argmax() == 0
+        assert held_out.losses[3] > held_out.losses.mean()
+
+    def test_its_losses_are_those_that_the_strength_is_chosen_by(self) -> None:
+        features = RNG.normal(size=(60, 5)).astype("float32")
+        targets = (features[:, 0] + RNG.normal(size=60) > 0).astype(int)
+        one = examples(features, targets)
+        chosen: LinearModel = fit_linear(one, "softmax")
+        held_out = cross_validate(one, "softmax")
+        assert held_out.losses.mean() == pytest.approx(min(chosen.losses.values()), rel=1e-4)
+
+    def test_numbers_come_in_their_units(self) -> None:
+        features = RNG.normal(size=(60, 4)).astype("float32")
+        targets = 1000 + 50 * features[:, :1].astype("float64")
+        held_out = cross_validate(examples(features, targets), "squared")
+        np.testing.assert_allclose(held_out.scores, targets, atol=5)
+
+
+def examples(features: Any, targets: Any) -> Examples:
+    n_outputs = int(targets.max()) + 1 if targets.ndim == 1 else targets.shape[1]
+    return Examples(
+        read=features.__getitem__,
+        rows=np.arange(len(features)),
+        targets=targets,
+        weights=np.ones(len(features)),
+        n_features=features.shape[1],
+        n_outputs=n_outputs,
+    )
+
+
+class TestChoice:
+    def test_the_validation_data_decides_nothing(self, found: Any) -> None:
+        shuffled = (VALIDATION[0], VALIDATION[1][::-1])
+        other = tw.transfer(TRAIN, shuffled, names=network(), verbose=0)
+        assert [o.loss for o in other.evidence[0].options] == [o.loss for o in found.evidence[0].options]
+        assert other.evidence.recipe == found.evidence.recipe
+        assert other.evidence.result != found.evidence.result
+
+    def test_the_lowest_loss_of_all_networks_is_taken(self) -> None:
+        blind = network("blind")
+        blind.set_weights([np.zeros_like(each) for each in blind.get_weights()])
+        result = tw.transfer(TRAIN, names=[blind, network()], verbose=0)
+        (decision,) = result.evidence
+        assert decision.best.loss == min(option.loss for option in decision.options)
+        assert decision.best.name.startswith("small: ")
+        assert {option.name.split(":")[0] for option in decision.options} == {"blind", "small"}
+        assert result.model.name == "small"
+
+    def test_labels_and_numbers(self) -> None:
+        labels = np.eye(3)[LABELS][:, :2]
+        several = tw.transfer(
+            (IMAGES, labels), (IMAGES, labels), names=network(), task="labels", verbose=0
+        )
+        assert several.model.output_shape == (None, 2)
+        assert several.model.evaluate(IMAGES, labels, verbose=0, return_dict=True)["accuracy"] > 0.95
+        numbers = IMAGES[..., 0].mean(axis=(1, 2)) * 1000
+        one = tw.transfer(
+            (IMAGES, numbers), (IMAGES, numbers), names=network(), task="numbers", verbose=0
+        )
+        error = one.model.evaluate(IMAGES, numbers, verbose=0, return_dict=True)["mae"]
+        assert error < 0.2 * numbers.std()
+        assert f"Mean absolute error on 24 validation images: {error:.4g} " in one.evidence.result
+
+    def test_data_sets_and_one_hot_labels(self, found: Any) -> None:
+        data = tf.data.Dataset.from_tensor_slices((TRAIN[0], np.eye(3)[TRAIN[1]])).batch(5)
+        other = tw.transfer(data, names=network(), verbose=0)
+        expected = found.model.predict(VALIDATION[0], verbose=0)
+        np.testing.assert_allclose(other.model.predict(VALIDATION[0], verbose=0), expected, atol=1e-3)
+
+    def test_what_is_in_the_store_is_not_computed_again(self, tmp_path: Path, capsys: Any) -> None:
+        for _ in range(2):
+            tw.transfer(TRAIN, VALIDATION, names=network(), cache_dir=tmp_path)
+        said = capsys.readouterr().out
+        assert "18 + 6 images" in said
+        assert "24 computed and 0 found" in said
+        assert "0 computed and 24 found" in said
+
+    def test_of_very_many_images_a_part_chooses(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(choice, "_MOST_IMAGES", 9)
+        result = tw.transfer(TRAIN, names=network(), verbose=0)
+        assert "9 training images" in result.evidence[0].judged_on
+
+
+class TestMinutes:
+    def test_a_network_that_does_not_fit_is_left_out_and_named(self) -> None:
+        result = tw.transfer(TRAIN, names=[network(), network("second")], minutes=1e-6, verbose=0)
+        (text,) = result.evidence.left_out
+        assert text.startswith("the network second, which would take about 0 s, and 0 s of minutes=1e-06")
+        assert "Left out: the network second" in str(result)
+
+    def test_without_a_limit_all_is_tried(self) -> None:
+        budget = Budget(None)
+        assert budget.allows("everything", 1e9)
+        assert budget.left_out == []
+        assert budget.spent >= 0
+
+    def test_durations_are_for_people(self) -> None:
+        assert (duration(12.3), duration(600)) == ("12 s", "10 min")
+
+
+class TestEvidence:
+    def test_it_prints_all_that_was_measured(self, found: Any) -> None:
+        text = str(found)
+        assert text == str(found.evidence)
+        assert (
+            "1. Which network, cut where? (on 18 training images, each by heads fitted without it)"
+            in text
+        )
+        assert text.count("<- taken") == 1
+        assert "small: block1 to block3, 3 layers and quarters" in text
+        assert "Accuracy on 6 validation images: 100.00 % (± 0.00 %)." in text
+        assert "tw.fit_head(model, train, validation_data=validation)" in text
+        assert len(found.evidence) == 1
+
+    def test_without_validation_data_it_says_so(self) -> None:
+        result = tw.transfer(TRAIN, names=network(), verbose=0)
+        assert result.evidence.result.startswith("There was no validation data: measure the model")
+
+    def test_a_notebook_gets_a_table(self, found: Any) -> None:
+        html = found._repr_html_()
+        assert html.count("<table") == 1
+        assert "font-weight: bold; background" in html
+
+    def test_it_draws_each_decision(self, found: Any) -> None:
+        pytest.importorskip("matplotlib")
+        figure = found.evidence.plot()
+        (axes,) = figure.axes
+        assert axes.get_title(loc="left") == "Which network, cut where?"
+        bold = [label.get_text() for label in axes.get_yticklabels() if label.get_fontweight() == "bold"]
+        assert bold == [found.evidence[0].best.name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"task": "class"}, "task must be one of 'classes', 'labels', 'numbers'. Received: 'class'."),
+        ({"minutes": 0}, "minutes is a number greater than 0, or None. Received: 0."),
+        ({"names": []}, "an empty list"),
+        ({"train": (IMAGES, np.zeros(24))}, "must be at least two classes"),
+        ({"train": (IMAGES, LABELS - 1)}, "classes are numbered from 0. Received: the label -1."),
+        ({"task": "labels"}, "the training data needs labels of 0 and 1. Received the label 2."),
+        (
+            {"train": (IMAGES, np.full(24, np.nan)), "task": "numbers"},
+            "the training data needs labels that are finite numbers. Received the label nan.",
+        ),
+        (
+            {"train": (IMAGES, np.zeros((24, 2, 2))), "task": "numbers"},
+            "the training data needs labels that are finite numbers, (images,) or (images, numbers).",
+        ),
+        (
+            {
+                "train": (IMAGES, np.zeros((24, 2))),
+                "validation_data": (IMAGES, np.zeros((24, 3))),
+                "task": "numbers",
+            },
+            "the training data has 2 numbers for an image, and the validation data 3.",
+        ),
+        (
+            {"train": (IMAGES, LABELS, np.full(24, -1.0))},
+            "sample weights are finite numbers of at least 0",
+        ),
+    ],
+)
+def test_mistakes_are_said(arguments: dict[str, Any], message: str) -> None:
+    given = {"train": (IMAGES, LABELS), "names": network(), "verbose": 0, **arguments}
+    with pytest.raises(ValueError, match=r"^transfer: ") as caught:
+        tw.transfer(given.pop("train"), **given)
+    assert message in str(caught.value)
+
+
+def test_data_that_changes_is_said() -> None:
+    data = tf.data.Dataset.from_tensor_slices(TRAIN).batch(6)
+    flipped = data.map(lambda x, y: (tf.image.random_flip_left_right(x), y))
+    with pytest.warns(UserWarning, match="transfer: the training data is augmented at random"):
+        tw.transfer(flipped, names=network(), verbose=0)
