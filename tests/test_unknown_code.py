@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from keras import layers, ops
 
 import topwork as tw
 from topwork._features.fingerprint import fingerprint
+from topwork._features.split import NotSplittable, split
 from topwork._features.unknown_code import unknown_code
 
 SHAPE = (4, 4, 3)
@@ -73,6 +75,24 @@ class Policy(keras.DTypePolicy):
     pass
 
 
+class Callable_:  # noqa: N801
+    def __call__(self, x: Any) -> Any:
+        return x * 2
+
+
+def typed(source: str, file: str = "<string>") -> Any:
+    """The function that `source` makes, as of a module in `file`."""
+    module = types.ModuleType("typed_in_a_test")
+    module.__file__ = file
+    sys.modules[module.__name__] = module
+    exec(compile(source, file, "exec"), vars(module))
+    return module.f
+
+
+# A package whose folder lies beside that of Keras, and begins with the same letters.
+NEIGHBOUR = str(Path(keras.__file__).parent) + "_of_somebody/__init__.py"
+
+
 def with_a_call_of_its_own(x: Any) -> Any:
     layer = layers.Dense(3, name="changed")
     layer.call = doubled
@@ -103,6 +123,35 @@ UNKNOWN: dict[str, tuple[Callable[[Any], Any], str]] = {
     "an activation with other numbers": (
         dense(activation=functools.partial(keras.activations.relu, max_value=3)),
         "'activation' of layer 'dense' (Dense)",
+    ),
+    "a callable object": (dense(activation=Callable_()), "'activation' of layer 'dense' (Dense)"),
+    "a traced function": (
+        dense(activation=tf.function(doubled)),
+        "'activation' of layer 'dense' (Dense)",
+    ),
+    "a closure": (
+        dense(activation=(lambda n: lambda x: x * n)(2)),
+        "'activation' of layer 'dense' (Dense)",
+    ),
+    "code of exec": (
+        dense(activation=typed("def f(x): return x * 2")),
+        "'activation' of layer 'dense' (Dense)",
+    ),
+    "a neighbour of Keras": (
+        dense(activation=typed("def f(x): return x * 2", NEIGHBOUR)),
+        "'activation' of layer 'dense' (Dense)",
+    ),
+    "a regularizer": (
+        dense(kernel_regularizer=lambda weights: ops.sum(weights)),
+        "'kernel_regularizer' of layer 'dense' (Dense)",
+    ),
+    "a constraint": (
+        dense(kernel_constraint=lambda weights: weights),
+        "'kernel_constraint' of layer 'dense' (Dense)",
+    ),
+    "switch": (
+        lambda x: ops.switch(0, [doubled, doubled], x),
+        "an argument of operation 'switch' (Switch)",
     ),
     "an activation layer": (
         layers.Activation(disguised, name="a"),
@@ -240,6 +289,82 @@ class Noise(keras.Operation):
         return keras.KerasTensor(x.shape, x.dtype)
 
 
+MOVED, KEPT = tf.Variable(1.0), tf.Variable(1.0, trainable=False)
+KERAS_VARIABLE = keras.Variable(1.0)
+
+
+def rarely_random(x: Any) -> Any:
+    return ops.where(tf.random.uniform(tf.shape(x)) < 1e-6, x * 0, x)
+
+
+def in_python(x: Any, *, stateful: bool = True) -> Any:
+    y = tf.numpy_function(lambda array: array * np.float32(2), [x], tf.float32, stateful=stateful)
+    return tf.ensure_shape(y, x.shape)
+
+
+def reason(frozen_part: Callable[[Any], Any]) -> str | None:
+    """Why nothing is computed once; None if it is."""
+    image = keras.Input(SHAPE)
+    x = layers.Conv2D(2, 1, trainable=False)(frozen_part(image))
+    model = tw.add_head(2, hidden_units=2)(keras.Model(image, x, name="small"))
+    images = np.random.default_rng(0).uniform(0, 255, (8, *SHAPE)).astype("float32")
+    try:
+        split(model, [images])
+    except NotSplittable as why:
+        return str(why)
+    return None
+
+
+CHANGING: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "random": (Noise(), "(Noise) gives other features for the same images"),
+    "rarely random": (layers.Lambda(rarely_random), "something else each time (RandomUniform)"),
+    "a clock": (layers.Lambda(lambda x: x + tf.cast(tf.timestamp() * 0, x.dtype)), "(Timestamp)"),
+    "Python": (
+        layers.Lambda(in_python),
+        "(PyFunc). Of Python code, tf.numpy_function(..., stateful=False)",
+    ),
+    "a variable in code": (
+        layers.Lambda(lambda x: x * MOVED),
+        "(Lambda) reads a variable that is not frozen ('Variable:0')",
+    ),
+    "a variable of Keras in code": (
+        layers.Lambda(lambda x: x * KERAS_VARIABLE),
+        "(Lambda) reads a variable that is not frozen (",
+    ),
+    "a variable in an activation": (
+        dense(activation=lambda x: x * MOVED, trainable=False),
+        "(Dense) reads a variable",
+    ),
+    "a variable": (lambda x: x * MOVED, "(Multiply) reads a variable that is not frozen, and may change"),
+    "a variable of Keras": (lambda x: x + KERAS_VARIABLE, "(Add) reads a variable that is not frozen"),
+    "a variable inside a model": (
+        inside(layers.Lambda(lambda x: x * MOVED)),
+        "reads a variable that is not frozen",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGING)
+def test_what_may_change_is_not_computed_once(kind: str) -> None:
+    frozen_part, expected = CHANGING[kind]
+    assert expected in str(reason(frozen_part))
+
+
+CONSTANT: dict[str, Callable[[Any], Any]] = {
+    "code": layers.Lambda(doubled),
+    "a frozen variable": lambda x: x * KEPT,
+    "a frozen variable in code": layers.Lambda(lambda x: x * KEPT),
+    "Python without a state": layers.Lambda(functools.partial(in_python, stateful=False)),
+    "a seed": layers.Lambda(lambda x: x + keras.random.normal(SHAPE, seed=3)),
+    "a branch": layers.Lambda(lambda x: tf.cond(tf.reduce_all(x[:1] < 0), lambda: x, lambda: x)),
+}
+
+
+@pytest.mark.parametrize("kind", CONSTANT)
+def test_what_does_not_change_is_computed_once(kind: str) -> None:
+    assert reason(CONSTANT[kind]) is None
+
+
 def test_a_random_operation_is_not_computed_once() -> None:
     image = keras.Input(SHAPE)
     x = layers.Conv2D(2, 1, trainable=False)(Noise()(image))
@@ -249,6 +374,18 @@ def test_a_random_operation_is_not_computed_once() -> None:
         UserWarning, match=r"nothing of .* is computed once, because .*\(Noise\) gives other"
     ):
         tw.fit(model, images, np.arange(8) % 2, verbose=0)
+
+
+def with_another(name: str, value: Any) -> Callable[[Any], Any]:
+    """A layer with an attribute that was set after it was called."""
+
+    def apply(x: Any) -> Any:
+        layer = layers.Dense(3, bias_initializer="ones")
+        y = layer(x)
+        setattr(layer, name, value)
+        return y
+
+    return apply
 
 
 def test_an_address_tells_functions_of_libraries_apart() -> None:
@@ -265,6 +402,19 @@ def test_an_address_tells_functions_of_libraries_apart() -> None:
             "map of another": lambda x: ops.map(keras.activations.tanh, x),
             "slice": lambda x: x[..., 0:2],
             "another slice": lambda x: x[..., 1:3],
+            "a bias": layers.Dense(3, bias_initializer="ones"),
+            "a bias taken off": with_another("bias", None),
+            "an activation set later": with_another("activation", keras.activations.relu),
+            "a mean": layers.Normalization(mean=[1.0, 2, 3], variance=[1.0, 1, 1]),
+            "another mean": layers.Normalization(mean=[1.0, 2, 4], variance=[1.0, 1, 1]),
+            "a scale": layers.Rescaling(np.array([1.0, 2, 3])),
+            "another scale": layers.Rescaling(np.array([1.0, 2, 4])),
+            "a constant": lambda x: x * np.float32([1, 2, 3]),
+            "another constant": lambda x: x * np.float32([1, 2, 4]),
+            "minus": lambda x: ops.subtract(x[..., :1], x[..., 1:2]),
+            "minus the other way": lambda x: ops.subtract(x[..., 1:2], x[..., :1]),
+            "a padding": lambda x: ops.pad(x, ((0, 0), (1, 0), (0, 0), (0, 0)), constant_values=0),
+            "another padding": lambda x: ops.pad(x, ((0, 0), (1, 0), (0, 0), (0, 0)), constant_values=1),
         }.items()
     }
     assert len(set(found.values())) == len(found)

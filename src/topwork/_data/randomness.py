@@ -68,9 +68,8 @@ def _changes_in_dataset(dataset: tf.data.Dataset) -> str | None:
         if found:
             return f"{what} ({', '.join(found[:3])})"
     is_python = any(map(_PYTHON_OPERATION.fullmatch, operations))
-    known = (_PYTHON_OPERATION, _HARMLESS_OPERATION)
     stateful = sorted(
-        op for op in operations if is_stateful(op) and not any(each.fullmatch(op) for each in known)
+        op for op in operations if has_changing_state(op) and not _PYTHON_OPERATION.fullmatch(op)
     )
     if stateful:
         return f"operations with a state in its map functions ({', '.join(stateful[:3])})"
@@ -84,6 +83,12 @@ def _changes_in_dataset(dataset: tf.data.Dataset) -> str | None:
             "order, leave out the shuffling, which fit does)"
         )
     return None
+
+
+def has_changing_state(operation: str) -> bool:
+    """Whether what an operation gives may change, by its state; reading a variable is none."""
+    known = (_VARIABLE_OPERATION, _HARMLESS_OPERATION)
+    return is_stateful(operation) and not any(each.fullmatch(operation) for each in known)
 
 
 def _changing_steps(dataset: tf.data.Dataset) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from topwork._features.unknown_code import has_unknown_code
 from topwork._networks.graph import Step, has_graph, steps, sublayers
@@ -19,7 +20,7 @@ from topwork._networks.graph import Step, has_graph, steps, sublayers
 
 def obstacle(step: Step) -> str | None:
     """Why what a call gives for one image changes during training; None if nothing is known to."""
-    return _obstacle(step.operation, is_off=_is_called_for_inference(step))
+    return _step_obstacle(step, is_off=_is_called_for_inference(step))
 
 
 def needs_trial(step: Step) -> bool:
@@ -65,12 +66,22 @@ def _is_called_for_inference(step: Step) -> bool:
     return is_keras_model(step.operation) and step.kwargs.get("training") is False
 
 
+def _step_obstacle(step: Step, *, is_off: bool) -> str | None:
+    given = keras.tree.flatten((step.args, step.kwargs))
+    if any(isinstance(each, (keras.Variable, tf.Variable)) and each.trainable for each in given):
+        return (
+            f"{named(step.operation)} reads a variable that is not frozen, and may change at any time. "
+            "trainable=False, where the variable is made, says that it does not"
+        )
+    return _obstacle(step.operation, is_off=is_off)
+
+
 def _obstacle(operation: Any, *, is_off: bool) -> str | None:
     if not isinstance(operation, keras.Layer):
         return None
     if is_keras_model(operation):
         inner = (
-            _obstacle(step.operation, is_off=is_off or _is_called_for_inference(step))
+            _step_obstacle(step, is_off=is_off or _is_called_for_inference(step))
             for step in _inner_steps(operation)
         )
         return next(filter(None, inner), None)

@@ -14,7 +14,8 @@ import tensorflow as tf
 from topwork._features.engine import PLAIN, Engine, version_of
 from topwork._features.frozen_part import BATCH_SIZE
 from topwork._features.unknown_code import full_name, functions_in
-from topwork._networks.graph import Step, steps
+from topwork._networks.graph import Step, steps, sublayers
+from topwork._private_keras import attributes
 
 # Names say nothing of what is computed, and differ between two builds in one process.
 _IRRELEVANT = frozenset({"name", "trainable", "build_config", "compile_config", "registered_name"})
@@ -31,6 +32,7 @@ def fingerprint(prefix: keras.Model, engine: Engine = PLAIN) -> str:
     digest.update(json.dumps(architecture, sort_keys=True, default=_described_object).encode())
     operations = dict.fromkeys(step.operation for step in ordered)
     for layer in (each for each in operations if isinstance(each, keras.Layer)):
+        digest.update(json.dumps(_places(layer)).encode())
         for weight in layer.weights:
             array = weight.numpy()
             digest.update(f"{array.dtype}{array.shape}".encode())
@@ -38,10 +40,21 @@ def fingerprint(prefix: keras.Model, engine: Engine = PLAIN) -> str:
     return digest.hexdigest()
 
 
+def _places(layer: keras.Layer) -> list[tuple[str, int]]:
+    """Which weight is what: a bias that was taken off after the layer was built is still in the list."""
+    numbers = {id(weight): i for i, weight in enumerate(layer.weights)}
+    return sorted(
+        (name.lstrip("_"), numbers[id(each)])
+        for part in sublayers([layer])
+        for name, each in attributes(part).items()
+        if id(each) in numbers
+    )
+
+
 def _circumstances(engine: Engine) -> dict[str, Any]:
     # What a layer computes is mended from version to version, and nobody can tell where it matters.
     circumstances = {
-        "topwork features": 2,
+        "topwork features": 3,
         "batch": BATCH_SIZE,
         "keras": keras.__version__,
         "tensorflow": tf.__version__,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from topwork._features.constancy import is_switched_off, named
 from topwork._features.replay import replay
+from topwork._features.traced import traced_fault
 from topwork._networks.graph import Step
 
 _N_IMAGES = 4
@@ -87,9 +88,9 @@ def _fault(step: Step, values: list[Any]) -> str | None:
             return "gives other features for the same images when it is run as in training"
         if call.losses:
             return "adds to the loss"
-        if not all(map(np.array_equal, before, variables)) or _assigns(call, values):
+        if not all(map(np.array_equal, before, variables)):
             return "changes its own state whenever it is run"
-    return None
+        return traced_fault(call, values)
 
 
 class _restored:  # noqa: N801
@@ -122,16 +123,3 @@ def _close(a: Any, b: Any) -> bool:
     a, b = a.astype("float64"), b.astype("float64")
     size = np.abs(a[np.isfinite(a)]).max(initial=0)
     return np.allclose(a, b, rtol=tolerance, atol=tolerance * 1e-2 * size, equal_nan=True)
-
-
-def _assigns(call: keras.Model, values: list[Any]) -> bool:
-    """Whether a call changes variables of any kind, those too that Keras does not know of."""
-    specs = [tf.TensorSpec(value.shape, value.dtype) for value in values]
-    function = tf.function(lambda *inputs: call(list(inputs), training=True), autograph=False)
-    graph = function.get_concrete_function(*specs).graph.as_graph_def()
-    return any("Assign" in operation and "Variable" in operation for operation in _operations(graph))
-
-
-def _operations(graph: Any) -> Iterator[str]:
-    for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
-        yield from (node.op for node in nodes)

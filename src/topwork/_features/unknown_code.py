@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import sys
 import types
 from collections.abc import Iterator
@@ -155,4 +156,5 @@ def _is_in_a_library(module: types.ModuleType) -> bool:
 
 @functools.cache
 def _folders() -> tuple[str, ...]:
-    return tuple(str(Path(str(library.__file__)).parent) for library in (keras, tf))
+    # With the separator: next to `keras` there may be a `keras_of_somebody`.
+    return tuple(str(Path(str(library.__file__)).parent) + os.sep for library in (keras, tf))
