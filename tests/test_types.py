@@ -43,7 +43,12 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     pruned = tw.open_store(folder / "other").prune()
     transferred = tw.transfer(data, names=small_network(), verbose=0)
     suspect = tw.types.Suspect(3, None, "cat", "dog", 1.0, 0.1)
+    pair = [tw.types.Copy("train", number, None, "cat") for number in (3, 5)]
+    duplicate = tw.types.Duplicate(*pair, kind="near", similarity=0.99, mirrored=False)
     found = [
+        pair[0],
+        duplicate,
+        tw.types.Duplicates((duplicate,), {"train": 9}),
         suspect,
         tw.types.Suspects((suspect,), "classes", 10, 1, 1, 0.9),
         head,

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from topwork._evidence.boundaries import BoundaryRow as BoundaryRow
     from topwork._evidence.comparison import Comparison as Comparison
     from topwork._evidence.cuts import CutRow as CutRow
+    from topwork._evidence.duplicate_records import Copy as Copy
+    from topwork._evidence.duplicate_records import Duplicate as Duplicate
+    from topwork._evidence.duplicate_records import Duplicates as Duplicates
     from topwork._evidence.suspect_records import Suspect as Suspect
     from topwork._evidence.suspect_records import Suspects as Suspects
     from topwork._interpret.calibration import Calibration as Calibration
@@ -48,8 +51,11 @@ _DEFINED_IN = {
     "ClassRow": "_interpret.class_report",
     "CollectionInfo": "_store.inventory",
     "Comparison": "_evidence.comparison",
+    "Copy": "_evidence.duplicate_records",
     "CutRow": "_evidence.cuts",
     "Decision": "_transfer.evidence",
+    "Duplicate": "_evidence.duplicate_records",
+    "Duplicates": "_evidence.duplicate_records",
     "Evidence": "_transfer.evidence",
     "Head": "_networks.heads",
     "HeatMap": "_interpret.grad_cam",
@@ -82,8 +88,11 @@ __all__ = [
     "ClassRow",
     "CollectionInfo",
     "Comparison",
+    "Copy",
     "CutRow",
     "Decision",
+    "Duplicate",
+    "Duplicates",
     "Evidence",
     "Head",
     "HeatMap",

@@ -1,0 +1,194 @@
+"""What `find_duplicates` found: pairs of images, as records, a table and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from topwork._evidence.pictures import Picture
+from topwork._figures import picture_grid
+from topwork._names import published
+from topwork._tables import html_lines, html_table, text_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_LISTED = 10
+
+
+@published
+@dataclass(frozen=True, eq=False)
+class Copy:
+    """One of two images that are the same.
+
+    Attributes:
+        part: `"train"` or `"validation"`.
+        index: Its place there, counted from 0; of a folder in the order of the paths.
+        file: Its path; None where images are no files.
+        label: What it is labelled with; None where that is not known.
+        image: Something to look at; None but for the first pairs.
+    """
+
+    part: str
+    index: int
+    file: str | None
+    label: str | None
+    image: Picture | None = None
+
+    def __str__(self) -> str:
+        return f"{self.part} {self.index}" if self.file is None else self.file
+
+
+@published
+@dataclass(frozen=True, eq=False)
+class Duplicate:
+    """Two images that are the same; iterates over both.
+
+    Attributes:
+        first: The one that comes first.
+        second: The other one.
+        kind: `"identical"`: byte for byte; `"near"`: compressed, resized, slightly cut, mirrored or
+            otherwise changed, or the next shot of the same thing.
+        similarity: The correlation of the two as small grey pictures laid over each other, up to 1.
+        mirrored: Whether one is the mirror image of the other.
+    """
+
+    first: Copy
+    second: Copy
+    kind: str
+    similarity: float
+    mirrored: bool
+
+    def __iter__(self) -> Iterator[Copy]:
+        return iter((self.first, self.second))
+
+    @property
+    def is_across(self) -> bool:
+        """Whether one is in the training and one in the validation data."""
+        return self.first.part != self.second.part
+
+    @property
+    def is_contradiction(self) -> bool:
+        """Whether the two are labelled differently."""
+        return None not in (self.first.label, self.second.label) and self.first.label != self.second.label
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """All but the images, as a plain dict."""
+        names = ("part", "index", "file", "label")
+        copies = {f"{name}_{i}": getattr(copy, name) for i, copy in enumerate(self, 1) for name in names}
+        return {**copies, "kind": self.kind, "similarity": self.similarity, "mirrored": self.mirrored}
+
+    def __str__(self) -> str:
+        mirrored = ", mirrored" if self.mirrored else ""
+        return f"{self.first} and {self.second} ({self.kind}{mirrored})"
+
+
+@published
+@dataclass(frozen=True, eq=False)
+class Duplicates:
+    """Images that are the same; a sequence of `Duplicate`: across data sets first, identical ones first.
+
+    Attributes:
+        rows: The pairs. Of many identical images each is in one pair, with the first of them.
+        n_images: How many images were looked at, by `"train"` and `"validation"`.
+    """
+
+    rows: tuple[Duplicate, ...]
+    n_images: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Duplicate]:
+        return iter(self.rows)
+
+    def __getitem__(self, place: int) -> Duplicate:
+        return self.rows[place]
+
+    @property
+    def across(self) -> tuple[Duplicate, ...]:
+        """Those with one image in the training and one in the validation data."""
+        return tuple(row for row in self.rows if row.is_across)
+
+    @property
+    def contradictions(self) -> tuple[Duplicate, ...]:
+        """Those that are labelled differently."""
+        return tuple(row for row in self.rows if row.is_contradiction)
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """Plain dicts, for a table of your own: ``pandas.DataFrame(found.records)``."""
+        return [row.record for row in self.rows]
+
+    def plot(self) -> Figure:
+        """Draw the first pairs, side by side.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        shown = [copy for row in self.rows for copy in row if _is_shown(row)]
+        pictures = [copy.image for copy in shown if copy.image is not None]
+        return picture_grid("plot()", pictures, list(map(_title, shown)), nothing="no duplicates")
+
+    def __str__(self) -> str:
+        if not self.rows:
+            return self._summary()
+        lines = text_table(_header(self.rows), [_cells(row, self.rows) for row in self.rows[:_LISTED]])
+        rest = len(self.rows) - _LISTED
+        more = [f"... and {rest:,} more, in .records"] if rest > 0 else []
+        return "\n".join([self._summary(), "", *lines, *more])
+
+    def _repr_html_(self) -> str:
+        shown = self.rows[:_LISTED]
+        table = html_table(_header(shown), [_cells(row, shown) for row in shown]) if shown else ""
+        rest = len(self.rows) - len(shown)
+        more = f"... and {rest:,} more, in .records" if rest else ""
+        return html_lines(self._summary(), bold=1) + table + html_lines(more)
+
+    def _summary(self) -> str:
+        images = " + ".join(f"{n:,}" for n in self.n_images.values())
+        n_identical = sum(row.kind == "identical" for row in self.rows)
+        n_near = len(self.rows) - n_identical
+        across = (
+            f"; {len(self.across):,} across training and validation" if len(self.n_images) > 1 else ""
+        )
+        opposed = len(self.contradictions)
+        labelled = f"; {opposed:,} labelled differently" if opposed else ""
+        return f"{n_identical:,} identical and {n_near:,} near pairs in {images} images{across}{labelled}"
+
+
+def _is_shown(row: Duplicate) -> bool:
+    return all(copy.image is not None for copy in row)
+
+
+def _title(copy: Copy) -> str:
+    name = f"{copy.part} {copy.index}" if copy.file is None else f"{copy.part}: {Path(copy.file).name}"
+    return name if copy.label is None else f"{name}\n{copy.label}"
+
+
+def _columns(rows: Sequence[Duplicate]) -> list[tuple[str, Callable[[Duplicate], str]]]:
+    columns: list[tuple[str, Callable[[Duplicate], str]]] = [
+        ("kind", lambda row: f"{row.kind}, mirrored" if row.mirrored else row.kind),
+        ("similarity", lambda row: f"{row.similarity:.3f}"),
+        ("one", lambda row: str(row.first)),
+        ("other", lambda row: str(row.second)),
+    ]
+    if any(row.is_contradiction for row in rows):
+        columns.append(
+            (
+                "labels",
+                lambda row: f"{row.first.label} / {row.second.label}" if row.is_contradiction else "",
+            )
+        )
+    return columns
+
+
+def _header(rows: Sequence[Duplicate]) -> list[str]:
+    return [heading for heading, _ in _columns(rows)]
+
+
+def _cells(row: Duplicate, rows: Sequence[Duplicate]) -> list[str]:
+    return [text(row) for _, text in _columns(rows)]

@@ -1,0 +1,227 @@
+"""All images of some data as small pictures, and what they are known by, whatever they are kept in."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from topwork._data.decoding import Undecodable, decode_file, read_bytes
+from topwork._data.images import Setting, resized
+from topwork._data.listing import images_below
+from topwork._data.origin import in_order, origin_of
+from topwork._errors import InputError, closest, described, warn
+from topwork._evidence.likeness import SIDE
+from topwork._evidence.pictures import Picture
+from topwork._figures import displayable
+from topwork._voice import progress
+
+# A JPEG is decoded to a fraction of its size as long as this is left: enough for either picture.
+_SMALLEST, _SHOWN = 2 * SIDE, 200
+_LISTED = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """The images of a data set.
+
+    Attributes:
+        name: `"train"` or `"validation"`.
+        pictures: (images, 32, 32, 3), uint8; black where a file cannot be read.
+        keys: A digest of each image's file, or of its pixels; None where a file cannot be read.
+        files: The path of each; None where images are no files.
+        labels: What each is labelled with, as a text; None where that is not known.
+        full: Gives the images with some numbers in a size to be looked at.
+    """
+
+    name: str
+    pictures: Any
+    keys: Sequence[bytes | None]
+    files: Sequence[str] | None
+    labels: Sequence[str] | None
+    full: Callable[[Iterable[int]], dict[int, Picture]]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def gallery_of(data: Any, name: str, verbose: Any) -> Gallery:
+    """Look at all images of a folder, of files, of arrays or of a data set."""
+    files = _files_of(data)
+    gallery = _of_images(data, name, verbose) if files is None else _of_files(*files, name, verbose)
+    if not len(gallery):
+        raise InputError(f"there are no images in {name}: {described(data)}.")
+    return gallery
+
+
+def _files_of(data: Any) -> tuple[Sequence[str], Sequence[str] | None] | None:
+    """Paths and labels, if the images are files."""
+    if isinstance(data, (str, os.PathLike)):
+        return _in_folder(Path(data))
+    if isinstance(data, (list, tuple)) and data and all(isinstance(x, (str, os.PathLike)) for x in data):
+        return [os.fspath(path) for path in data], None
+    origin = origin_of(data)
+    if origin is None or origin.paths is None or origin.in_order is None:
+        return None
+    return origin.paths, _texts(origin.labels, origin.class_names)
+
+
+def _in_folder(folder: Path) -> tuple[Sequence[str], Sequence[str] | None]:
+    if not folder.is_dir():
+        siblings = [each.name for each in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        near = f" Beside it there are: {closest(folder.name, siblings)}." if siblings else ""
+        raise InputError(
+            f"a path must be that of a folder of images. Received: {str(folder)!r}, which is "
+            f"{'a file' if folder.exists() else 'not there'}.{near} Give files as a list, "
+            "and of a table what topwork.data.read_folder makes of it."
+        )
+    paths = images_below(folder)
+    parents = [path.parent.relative_to(folder).as_posix() for path in paths]
+    return list(map(str, paths)), None if "." in parents else parents
+
+
+def _of_files(paths: Sequence[str], labels: Sequence[str] | None, name: str, verbose: Any) -> Gallery:
+    pictures = np.zeros((len(paths), SIDE, SIDE, 3), np.uint8)
+    keys: list[bytes | None] = [None] * len(paths)
+    bad = []
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        progress(f"looking at {name}", len(paths), "image", verbose) as count,
+    ):
+        for number, looked in enumerate(pool.map(_look_at, paths)):
+            if isinstance(looked, str):
+                bad.append(f"{paths[number]!r} {looked}")
+            else:
+                pictures[number], keys[number] = looked
+            count()
+    if bad:
+        more = f" and {len(bad) - _LISTED:,} more" if len(bad) > _LISTED else ""
+        warn(
+            f"passed over {len(bad):,} files that cannot be read: {'; '.join(bad[:_LISTED])}{more}. "
+            "topwork.data.find_bad_images lists all."
+        )
+
+    def full(numbers: Iterable[int]) -> dict[int, Picture]:
+        return {number: decode_file(paths[number], 3, _SHOWN) for number in numbers}
+
+    return Gallery(name, pictures, keys, paths, labels, full)
+
+
+def _look_at(path: str) -> tuple[Picture, bytes] | str:
+    """The small picture and a digest of the file; or what is wrong with it."""
+    try:
+        key = hashlib.sha256(read_bytes(Path(path))).digest()
+        return _small(decode_file(path, 3, _SMALLEST)), key
+    except Undecodable as error:
+        return str(error)
+
+
+def _small(image: Picture) -> Picture:
+    """(32, 32, 3), uint8, of the whole image, squeezed."""
+    pixels = np.asarray(image)
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    pixels = pixels if pixels.dtype == np.uint8 else displayable(np.nan_to_num(pixels))
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    pixels = pixels[..., :3] if pixels.shape[-1] >= 3 else np.repeat(pixels[..., :1], 3, axis=-1)
+    return np.round(resized(pixels, SIDE, SIDE, Setting(crop=False))).astype(np.uint8)
+
+
+def _of_images(data: Any, name: str, verbose: Any) -> Gallery:
+    pictures, keys, labels = [], [], []
+    with progress(f"looking at {name}", None, "batch", verbose) as count:
+        for images, y in _batches(data):
+            pictures += [_small(image) for image in images]
+            keys += [_digest(image) for image in images]
+            labels.append(y)
+            count()
+
+    def full(numbers: Iterable[int]) -> dict[int, Picture]:
+        return _found_again(data, {number: keys[number] for number in numbers})
+
+    known = None if not labels or labels[0] is None else np.concatenate(labels)
+    origin = origin_of(data)
+    texts = _texts(known, None if origin is None else origin.class_names)
+    small = np.stack(pictures) if pictures else np.empty((0, SIDE, SIDE, 3), np.uint8)
+    return Gallery(name, small, keys, None, texts, full)
+
+
+def _digest(image: Any) -> bytes:
+    pixels = np.ascontiguousarray(image)
+    return hashlib.sha256(repr((pixels.shape, pixels.dtype.str)).encode() + pixels.tobytes()).digest()
+
+
+def _found_again(data: Any, wanted: dict[int, bytes]) -> dict[int, Picture]:
+    """Images by their digests, in whatever order the data comes now."""
+    missing, found = set(wanted.values()), {}
+    for images, _ in _batches(data):
+        for image in images:
+            if missing and (key := _digest(image)) in missing:
+                found[key] = np.array(image)
+                missing.remove(key)
+        if not missing:
+            break
+    return {number: found[key] for number, key in wanted.items() if key in found}
+
+
+def _batches(data: Any) -> Iterator[tuple[Any, Any]]:
+    """Images and labels, as they come."""
+    if isinstance(data, tf.data.Dataset):
+        elements: Iterable[Any] = in_order(data)[0].as_numpy_iterator()
+    elif isinstance(data, keras.utils.PyDataset):
+        elements = (data[i] for i in range(len(data)))
+    elif callable(data):
+        elements = data()
+    else:
+        yield _arrays(data)
+        return
+    for element in elements:
+        yield _arrays(element)
+
+
+def _arrays(element: Any) -> tuple[Any, Any]:
+    """Images, one after the other, and their labels, of an array, of (images, labels), or of a dict."""
+    if isinstance(element, dict):
+        images = element.get("image", element.get("images"))
+        labels = element.get("label", element.get("labels"))
+    elif isinstance(element, tuple):
+        images, labels, _ = keras.utils.unpack_x_y_sample_weight(element)
+    else:
+        images, labels = element, None
+    # A list is of images of several sizes.
+    listed = images if isinstance(images, list) else np.asarray(images) if images is not None else ()
+    shape = getattr(listed, "shape", (0, 0, 0, 0))
+    is_one = len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3, 4))
+    listed, labels = ([listed], None if labels is None else [labels]) if is_one else (listed, labels)
+    if not all(np.ndim(image) in (2, 3) for image in listed) or images is None:
+        raise InputError(
+            "images are a folder, a list of files, an array (images, height, width, channels), (images, "
+            f"labels), or a data set. Received: {described(element)}."
+        )
+    return listed, None if labels is None else np.asarray(labels)
+
+
+def _texts(labels: Any, names: Sequence[str] | None) -> Sequence[str] | None:
+    """What images are labelled with: names of classes where they are known, else numbers."""
+    if labels is None:
+        return None
+    labels = np.asarray(labels)
+    flat = labels.reshape(len(labels), -1)
+    if flat.shape[1] > 1 and labels.dtype.kind in "biuf" and (flat.sum(axis=1) == 1).all():
+        flat = flat.argmax(axis=1)[:, None]
+    if flat.shape[1] == 1 and flat.dtype.kind in "iu" and names and flat.max() < len(names):
+        return [names[number] for number in flat[:, 0]]
+    return [", ".join(map(_text, row)) for row in flat]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode()
+    return str(value) if isinstance(value, str) else f"{value:g}"
