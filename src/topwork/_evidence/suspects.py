@@ -96,7 +96,7 @@ def suspects(
     known = origin.class_names if origin is not None else None
     names = label_names(class_names, known or source.class_names or found_names, model, targets, task)
     doubts = _doubts(table, targets, task, len(names))
-    files = _files(watched, data, paths, len(table))
+    files = _files(watched, paths, len(table))
     return _ranked(doubts, names, task, n, files, watched)
 
 
@@ -142,7 +142,7 @@ def _doubts(table: Table, targets: Array, task: str, n_names: int) -> Doubts:
 _DOUBTS = {"classes": doubts_of_classes, "labels": doubts_of_labels, "numbers": doubts_of_numbers}
 
 
-def _files(watched: Watched, data: Any, paths: Sequence[str] | None, n: int) -> Sequence[str | None]:
+def _files(watched: Watched, paths: Sequence[str] | None, n: int) -> Sequence[str | None]:
     """The file of each image, as far as it is known."""
     if paths is not None:
         return paths
@@ -152,8 +152,7 @@ def _files(watched: Watched, data: Any, paths: Sequence[str] | None, n: int) -> 
             "in the first reading. Read it with topwork.data.read_folder, or with shuffle=False."
         )
         return [None] * n
-    known = getattr(data, "file_paths", None) or ()
-    return list(known) if len(known) == n else [None] * n
+    return [None] * n
 
 
 def _ranked(
