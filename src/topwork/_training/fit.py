@@ -32,6 +32,7 @@ from topwork._networks.compilation import build_optimizer, require_compiled
 from topwork._networks.graph import require_functional
 from topwork._networks.heads import set_units
 from topwork._private_keras import changed_since_compile
+from topwork._training.convergence import rates_restored, say_if_not_converged
 from topwork._training.data_arguments import Data, weighted
 from topwork._training.schedule import Schedule
 from topwork._training.step import build_metrics, is_distributed, takes_features
@@ -153,7 +154,10 @@ def fit(
     if halves is None:
         if augment is not None:
             on_arrays(augment)(next(train.batches()).inputs)
-        return _fit_plainly(model, train, validation, augment, schedule)
+        with rates_restored(callbacks):
+            history = _fit_plainly(model, train, validation, augment, schedule)
+        say_if_not_converged(model, history, callbacks, None, verbose)
+        return history
     warn_of_one_view(augment, views)
     computation = Computation(model, FrozenPart(halves.prefix, place.engine), place, verbose)
     runs = [Run(train, "training data", augment, views)]
@@ -163,7 +167,11 @@ def fit(
     computation.say(tables)
     warn_of_rare_classes(model, train, tables[0].y, tables[0].sample_weight, class_weight)
     sources = [source for source in (train, validation) if source is not None]
-    return _fit_on_features(model, halves.tail, tables, sources, schedule)
+    with rates_restored(callbacks):
+        history = _fit_on_features(model, halves.tail, tables, sources, schedule)
+    n_validation = len(tables[1]) if len(tables) > 1 else None
+    say_if_not_converged(model, history, callbacks, n_validation, verbose)
+    return history
 
 
 def _check_model(model: keras.Model) -> None:

@@ -20,9 +20,10 @@ class OneCycle(keras.callbacks.Callback):
     the peak be higher (Smith, 2018, https://arxiv.org/abs/1803.09820).
 
     For `topwork.fit` and Keras' own ``fit``. At the end the optimizer has the rate that it had before,
-    so that a second call begins a second cycle. After an interruption, `restore()` gives it back; the
-    next training with the same callback does so itself. Where the number of steps is not known before
-    the first epoch has ended, that epoch has one rate.
+    so that a second call begins a second cycle; after an interruption too, where `topwork.fit` trains.
+    After one in Keras' own ``fit``, `restore()` gives it back, or the next training with the same
+    callback. Where the number of steps is not known before the first epoch has ended, that epoch has one
+    rate.
 
     Args:
         peak: The highest rate. None: 1e-3, for SGD 1e-2; `find_learning_rate` finds one for your
