@@ -129,6 +129,13 @@ def export(session: nox.Session) -> None:
 
 
 @nox.session
+def hub(session: nox.Session) -> None:
+    """The networks of KerasHub, which is an extra: small random ones of each family."""
+    session.install("-e", ".[hub]", *group("test"))
+    session.run(*PYTEST, "tests/test_keras_hub.py", *session.posargs, env=ONE_THREAD)
+
+
+@nox.session
 def cluster(session: nox.Session) -> None:
     """The example that computes features on several workers, run with two."""
     session.install("-e", ".", *group("test", "examples"))

@@ -114,7 +114,7 @@ def test_probabilities_are_float32_under_mixed_precision():
         ({"n_classes": 2, "dropout": -0.1}, "0 <= dropout < 1. Received: -0.1."),
         (
             {"n_classes": 2, "pooling": "mean"},
-            "pooling must be one of 'avg', 'max', 'flatten', 'pyramid'. Received: 'mean'.",
+            "pooling must be one of 'avg', 'max', 'cls', 'flatten', 'pyramid'. Received: 'mean'.",
         ),
         ({"n_classes": 2, "learning_rate": 0}, "learning_rate must be greater than 0. Received: 0."),
         ({"n_classes": 2, "learning_rate": float("nan")}, "greater than 0. Received: nan."),
@@ -136,13 +136,13 @@ def test_message_for_a_second_head(trunk):
 
 @pytest.mark.parametrize("several", [False, True])
 def test_message_where_there_is_nothing_to_put_a_head_on(several):
-    sequence = keras.Input((7, 3))
+    sequence = keras.Input((7, 3, 3, 3))
     hidden = keras.layers.ReLU()(sequence)
     outputs = [hidden, hidden] if several else hidden
     with pytest.raises(ValueError, match="one feature map") as caught:
         tw.add_head(2)(keras.Model(sequence, outputs, name="text"))
     assert "The model 'text' gives" in str(caught.value)
-    assert "(None, 7, 3)" in str(caught.value)
+    assert "(None, 7, 3, 3, 3)" in str(caught.value)
 
 
 def test_message_for_a_subclassed_model():

@@ -33,6 +33,14 @@ def has_mask(tensor: Any) -> bool:
     return getattr(tensor, "_keras_mask", None) is not None
 
 
+def inner_layers(layer: Any, *, recursive: bool = False) -> list[Any]:
+    """The layers that a layer holds, in its attributes and in lists there; and those inside them.
+
+    A model has `layers`, other layers nothing public.
+    """
+    return list(layer._flatten_layers(include_self=False, recursive=recursive))
+
+
 def compile_config(model: Any) -> dict[str, Any]:
     """The arguments of the model's last `compile`, as they were given.
 

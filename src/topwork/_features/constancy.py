@@ -91,7 +91,8 @@ def _obstacle(operation: Any, *, is_off: bool) -> str | None:
         return f"{name} is trainable"
     if getattr(operation, "activity_regularizer", None) is not None:
         return f"{name} adds to the loss"
-    if _is_random(operation) and not (is_off and _is_keras_own(type(operation))):
+    # Of others' layers the trial tells: whoever draws numbers changes the state of a generator.
+    if _is_keras_own(type(operation)) and _is_random(operation) and not is_off:
         return f"{name} is random"
     if isinstance(operation, keras.layers.BatchNormalization) and operation.trainable:
         return f"{name} may behave differently in training"

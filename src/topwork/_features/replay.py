@@ -10,7 +10,13 @@ from topwork._networks.graph import Step
 from topwork._private_keras import forgotten_calls
 
 
-def replay(calls: list[Step], given: list[Any], wanted: Any, name: str | None = None) -> keras.Model:
+def replay(
+    calls: list[Step],
+    given: list[Any],
+    wanted: Any,
+    name: str | None = None,
+    constants: dict[int, Any] | None = None,
+) -> keras.Model:
     """A model that makes `calls` again, from new inputs that stand for the tensors `given`.
 
     `keras.Model(given, wanted)` would do the same by cloning graph nodes, but replaces every call of a
@@ -22,12 +28,13 @@ def replay(calls: list[Step], given: list[Any], wanted: Any, name: str | None = 
         given: Symbolic tensors.
         wanted: The structure of tensors that the model gives.
         name: Of the model.
+        constants: Values that take the place of symbolic tensors, by their ids.
     """
     inputs = [
         keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=f"frontier_{i}")
         for i, tensor in enumerate(given)
     ]
-    replayed = {id(old): new for old, new in zip(given, inputs, strict=True)}
+    replayed = {**(constants or {}), **{id(old): new for old, new in zip(given, inputs, strict=True)}}
 
     def swap(value: Any) -> Any:
         return replayed.get(id(value), value)

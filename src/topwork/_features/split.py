@@ -10,7 +10,7 @@ import keras
 from topwork._features.constancy import named, needs_trial, obstacle
 from topwork._features.replay import replay
 from topwork._features.trial import Trial
-from topwork._networks.graph import Step, steps
+from topwork._networks.graph import Step, is_of_images, steps
 from topwork._private_keras import has_mask
 
 
@@ -46,15 +46,17 @@ def split(model: keras.Model, images: list[Any] | None = None) -> Split:
     """
     _check_own_code(model)
     ordered = steps(model)
-    frozen, obstacles = _frozen_steps(ordered, None if images is None else Trial(model, images))
+    frozen, constants, obstacles = _frozen_steps(
+        ordered, None if images is None else Trial(model, images)
+    )
     if not any(isinstance(step.operation, keras.Layer) and step.operation.weights for step in frozen):
         raise NotSplittable(obstacles[0] if obstacles else "it has no frozen layer with weights")
     tail_steps = [step for step in ordered if step not in frozen]
-    frontier = _frontier(frozen, tail_steps, model)
+    frontier = [t for t in _frontier(frozen, tail_steps, model) if id(t) not in constants]
     prefix = keras.Model(model.inputs, frontier, name=f"{model.name}_prefix")
     # A Sequential model has no `output`, or that of the last call of it.
     structure = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
-    return Split(prefix, replay(tail_steps, frontier, structure, f"{model.name}_tail"))
+    return Split(prefix, replay(tail_steps, frontier, structure, f"{model.name}_tail", constants))
 
 
 # What Keras asks of a model while it trains it; on features, code of the user's would be misled.
@@ -96,10 +98,16 @@ def _frontier(frozen: set[Step], tail_steps: list[Step], model: keras.Model) -> 
     return frontier
 
 
-def _frozen_steps(ordered: list[Step], trial: Trial | None) -> tuple[set[Step], list[str]]:
-    """The steps of the prefix, and why others with only frozen inputs do not belong to it."""
+def _frozen_steps(
+    ordered: list[Step], trial: Trial | None
+) -> tuple[set[Step], dict[int, Any], list[str]]:
+    """The steps of the prefix, constants in it, and why others with only frozen inputs are not in it.
+
+    Constants are the same for all images: their values, by the ids of their tensors.
+    """
     frozen: set[Step] = set()
     tensors: set[int] = set()
+    constants: dict[int, Any] = {}
     obstacles: list[str] = []
     for step in ordered:
         if not all(id(tensor) in tensors for tensor in step.inputs):
@@ -112,7 +120,16 @@ def _frozen_steps(ordered: list[Step], trial: Trial | None) -> tuple[set[Step], 
         tensors.update(id(tensor) for tensor in step.outputs)
         if trial is not None:
             trial.go_on(step)
-    return frozen, obstacles
+            if _is_constant(step, constants):
+                constants.update(trial.values(step))
+    return frozen, constants, obstacles
+
+
+def _is_constant(step: Step, constants: dict[int, Any]) -> bool:
+    """Whether a step of the prefix gives the same for all images: tried to, or made of what does."""
+    if step.is_input or any(map(is_of_images, step.outputs)):
+        return False
+    return needs_trial(step) or all(id(tensor) in constants for tensor in step.inputs)
 
 
 def _obstacle(step: Step, trial: Trial | None) -> str | None:

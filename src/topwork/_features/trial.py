@@ -12,7 +12,7 @@ import tensorflow as tf
 from topwork._features.constancy import is_switched_off, named
 from topwork._features.replay import replay
 from topwork._features.traced import traced_fault
-from topwork._networks.graph import Step
+from topwork._networks.graph import Step, is_of_images
 
 _N_IMAGES = 4
 # One image by itself is computed by other kernels than among others, which round differently.
@@ -34,14 +34,22 @@ class Trial:
 
     def fault(self, step: Step) -> str | None:
         """Why what a call gives cannot be computed once, image by image; None if it can."""
-        for earlier in self._waiting:
-            self._run(earlier)
-        self._waiting.clear()
+        self._catch_up()
         try:
             found = _fault(step, [self._values[id(tensor)] for tensor in step.inputs])
         except Exception as error:  # it is the user's code, and may do anything
             found = _error_fault(error)
         return None if found is None else f"{named(step.operation)} {found}"
+
+    def values(self, step: Step) -> dict[int, Any]:
+        """What a call that was taken note of gives, by the ids of its tensors."""
+        self._catch_up()
+        return {id(tensor): self._values[id(tensor)] for tensor in step.outputs}
+
+    def _catch_up(self) -> None:
+        for earlier in self._waiting:
+            self._run(earlier)
+        self._waiting.clear()
 
     def _run(self, step: Step) -> None:
         if step.is_input:
@@ -71,16 +79,21 @@ def _error_fault(error: Exception) -> str:
 
 def _fault(step: Step, values: list[Any]) -> str | None:
     call = replay([step], list(step.inputs), list(step.outputs))
-    n_images = len(values[0])
+    n_images = next((len(v) for v, t in zip(values, step.inputs, strict=True) if is_of_images(t)), 0)
     with _restored(getattr(step.operation, "variables", [])) as variables:
         before = [np.array(variable) for variable in variables]
         outputs = _outputs(call, values)
-        if any(len(np.shape(out)) == 0 or len(out) != n_images for out in outputs):
+        is_constant = not any(map(is_of_images, step.outputs))
+        if not is_constant and any(len(np.shape(o)) == 0 or len(o) != n_images for o in outputs):
             return "does not give one row for each image"
         if not _same(outputs, _outputs(call, values)):
             return "gives other features for the same images when it is run again"
-        singles = [_outputs(call, [v[i : i + 1] for v in values]) for i in range(n_images)]
-        if not _same(outputs, [np.concatenate(each) for each in zip(*singles, strict=True)]):
+        singles = [_outputs(call, _only(i, values, step.inputs)) for i in range(n_images)]
+        if is_constant and not all(_same(outputs, each) for each in singles):
+            return "does not give one row for each image"
+        if not is_constant and not _same(
+            outputs, [np.concatenate(x) for x in zip(*singles, strict=True)]
+        ):
             return "mixes the images of a batch"
         if is_switched_off(step):
             return None
@@ -91,6 +104,12 @@ def _fault(step: Step, values: list[Any]) -> str | None:
         if not all(map(np.array_equal, before, variables)):
             return "changes its own state whenever it is run"
         return traced_fault(call, values)
+
+
+def _only(i: int, values: list[Any], tensors: Sequence[Any]) -> list[Any]:
+    """One of several images; what is not of images stays."""
+    pairs = zip(values, tensors, strict=True)
+    return [value[i : i + 1] if is_of_images(tensor) else value for value, tensor in pairs]
 
 
 class _restored:  # noqa: N801

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import inspect
-import math
 import os
 from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 
 from topwork._errors import InputError, closest, plain, public, whole_number
 from topwork._networks.applications import APPLICATIONS, Application
 from topwork._networks.graph import clean_cuts, require_functional
+from topwork._networks.hub import load_hub_network
+from topwork._networks.hub_sources import find_source
+from topwork._networks.rescaled import has_imagenet_statistics, rescaled
 from topwork._networks.weights import load_weights
 from topwork._private_keras import names_from_zero
 
@@ -29,18 +30,19 @@ _CHOSEN_BY_TOPWORK = {
 
 @public
 def load_backbone(
-    name: str,
+    name: str | os.PathLike[str] | keras.Model | type,
     cut_layer: str | None = None,
     *,
     weights: str | os.PathLike[str] | None = "imagenet",
     input_shape: tuple[int, int, int] | None = None,
-    preprocess: bool = True,
+    preprocess: bool | keras.Layer = True,
     **options: Any,
 ) -> keras.Model:
-    """A network of `keras.applications`, up to and including `cut_layer`.
+    """A network of `keras.applications` or of KerasHub, up to and including `cut_layer`.
 
     The model is flat: its layers have the indices that they have in `keras.applications`, and the same
-    names on every build.
+    names on every build. The encoder of a transformer is opened: its blocks are layers of the model, at
+    which it can be cut and frozen.
 
     Dropout inside the network (EfficientNet drops whole blocks, and so do some classifier tops) is
     set to a rate of 0. Keras would apply it in training even where all is frozen; the same image
@@ -49,18 +51,23 @@ def load_backbone(
 
     Args:
         name: The application, in any spelling that differs only in case, `_` and `-`:
-            `"inception_v3"`, `"InceptionV3"`. `list_backbones()` lists them.
+            `"inception_v3"`, `"InceptionV3"`. `list_backbones()` lists them. Of KerasHub: a preset,
+            `"hub:vit_base_patch16_224_imagenet"`; the folder of one, where there is no network; a
+            backbone or an image classifier that was made already; or a class of backbones, with its
+            arguments as options and a preset as `weights`.
         cut_layer: The last layer, one of the classifier top (`"fc2"`, `"predictions"`) included.
             None: the last feature map. `cut_points(name)` lists the layers that everything flows
             through; a cut elsewhere leaves out the branches beside it.
-        weights: `"imagenet"` (downloaded by Keras), the path to a local `.h5`, `.weights.h5` or
-            `.keras` file, or None for random weights.
+        weights: `"imagenet"` (downloaded by Keras; of KerasHub the weights that the network comes
+            with), the path to a local `.h5`, `.weights.h5` or `.keras` file, or None for random weights.
         input_shape: (height, width, 3), in pixels; (height, width, 1) for grey images, which are
             repeated three times in the graph, so that all weights are used as they are. None: the
             size that it was trained at.
         preprocess: True: the model takes raw RGB images, 0 to 255, and does the network's own
-            preprocessing itself. False: it takes what the network's `preprocess_input` gives.
-        **options: For the `keras.applications` constructor, such as `alpha=0.25` for MobileNet.
+            preprocessing itself. False: it takes what the network's `preprocess_input` gives. A
+            network of KerasHub that comes without its own takes a `keras_hub.layers.ImageConverter`
+            or a `keras.layers.Rescaling` here.
+        **options: For the constructor, such as `alpha=0.25` for MobileNet.
 
     Returns:
         A functional model, images (batch, height, width, 3 or 1) in, the cut layer's output out.
@@ -68,7 +75,8 @@ def load_backbone(
     Raises:
         ValueError: An unknown name, layer or option; a shape that the network does not take; or a
             weights file that does not fit it.
-        ConnectionError: The ImageNet weights could not be downloaded.
+        ConnectionError: The weights could not be downloaded.
+        ImportError: KerasHub is asked for and not installed.
 
     Example:
         >>> import topwork as tw
@@ -78,13 +86,19 @@ def load_backbone(
         >>> len(backbone.layers), backbone.output_shape
         (229, (None, 7, 7, 768))
     """
-    key = _find(name)
-    application = APPLICATIONS[key]
+    source = find_source(name, weights)
+    key = _find(name) if source is None else source.name
     if cut_layer is not None and not isinstance(cut_layer, str):
         raise InputError(
             f"cut_layer is a layer name. Received: {cut_layer!r}. cut_points({key!r}) "
             "lists those at which the network can be cut cleanly."
         )
+    if source is not None:
+        flat = load_hub_network(
+            source, weights=weights, input_shape=input_shape, preprocess=preprocess, options=options
+        )
+        return flat if cut_layer is None else _cut(flat, cut_layer)
+    application = APPLICATIONS[key]
     _check_options(application, options)
     shape = _checked_shape(input_shape, application)
 
@@ -99,8 +113,8 @@ def load_backbone(
     backbone = keras.Model(network.inputs[0], last, name=key)
     if weights is not None and weights != "imagenet":
         load_weights(backbone, weights, network, lambda: build(include_top=True))
-        if application.rescales_imagenet and _has_imagenet_statistics(backbone):
-            backbone = _rescaled(backbone)
+        if application.rescales_imagenet and has_imagenet_statistics(backbone):
+            backbone = rescaled(backbone)
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.Dropout):
             layer.rate = 0.0
@@ -112,8 +126,8 @@ def cut_points(name_or_model: str | keras.Model) -> list[str]:
     """The layers at which a network can be cut cleanly: everything flows through each of them.
 
     Args:
-        name_or_model: The name of an application, whose classifier top is included, or any
-            functional model.
+        name_or_model: The name of an application, whose classifier top is included, a network of
+            KerasHub as `load_backbone` takes it, or any functional model.
 
     Returns:
         Layer names, from the input to the output.
@@ -126,6 +140,11 @@ def cut_points(name_or_model: str | keras.Model) -> list[str]:
         >>> tw.cut_points("vgg16")[-4:]
         ['flatten', 'fc1', 'fc2', 'predictions']
     """
+    source = find_source(name_or_model, "imagenet")
+    if source is not None:
+        return clean_cuts(
+            load_hub_network(source, weights=None, input_shape=None, preprocess=False, options={})
+        )
     if not isinstance(name_or_model, str):
         require_functional(name_or_model)
         return clean_cuts(name_or_model)
@@ -135,7 +154,21 @@ def cut_points(name_or_model: str | keras.Model) -> list[str]:
     return clean_cuts(_build(application, shape, True, arguments))
 
 
-def _find(name: str) -> str:
+def _cut(network: keras.Model, cut_layer: str) -> keras.Model:
+    names = [layer.name for layer in network.layers[1:]]
+    if cut_layer not in names:
+        raise _unknown_cut_error(network.name, cut_layer, names)
+    return keras.Model(network.inputs[0], network.get_layer(cut_layer).output, name=network.name)
+
+
+def _unknown_cut_error(key: str, cut_layer: str | None, names: list[str]) -> InputError:
+    return InputError(
+        f"{key!r} has no layer {cut_layer!r} to cut at. Closest: "
+        f"{closest(cut_layer, names)}. cut_points({key!r}) lists those that everything flows through."
+    )
+
+
+def _find(name: Any) -> str:
     spellings = {plain(key): key for key in APPLICATIONS}
     if not isinstance(name, str) or plain(name) not in spellings:
         raise InputError(
@@ -201,38 +234,7 @@ def _with_layer(
         names = [layer.name for layer in network.layers]
         if cut_layer is None or cut_layer in names[1:]:
             return network, has_top
-    raise InputError(
-        f"{key!r} has no layer {cut_layer!r} to cut at. Closest: "
-        f"{closest(cut_layer, names[1:])}. cut_points({key!r}) lists those that everything flows through."
-    )
-
-
-_IMAGENET_DEVIATIONS = (0.229, 0.224, 0.225)
-
-
-def _has_imagenet_statistics(backbone: keras.Model) -> bool:
-    variance = _normalization(backbone).get_weights()[1]
-    return np.allclose(variance, _IMAGENET_DEVIATIONS, atol=1e-3)
-
-
-def _normalization(model: keras.Model) -> keras.layers.Normalization:
-    return next(layer for layer in model.layers if isinstance(layer, keras.layers.Normalization))
-
-
-def _rescaled(backbone: keras.Model) -> keras.Model:
-    """`backbone` with the layer that Keras adds after the normalization for `weights="imagenet"`."""
-    normalization = _normalization(backbone)
-    scale = [1 / math.sqrt(deviation) for deviation in _IMAGENET_DEVIATIONS]
-
-    def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
-        outputs = layer(*args, **kwargs)
-        if layer.name == normalization.name:
-            outputs = keras.layers.Rescaling(scale, name="rescaling_1")(outputs)
-        return outputs
-
-    rescaled = keras.models.clone_model(backbone, call_function=call)
-    rescaled.set_weights(backbone.get_weights())
-    return rescaled
+    raise _unknown_cut_error(key, cut_layer, names[1:])
 
 
 def _download(key: str, build: Callable[[], keras.Model]) -> keras.Model:

@@ -56,7 +56,17 @@ def has_graph(model: keras.Model) -> bool:
 def steps(model: keras.Model) -> list[Step]:
     """The calls that make up `model`, inputs first, each after those that it depends on."""
     found = {id(tensor): _producer(tensor) for tensor in model.inputs}
-    stack = list(reversed(model.outputs))
+    return _behind(found, model.outputs)
+
+
+def steps_between(given: list[Any], wanted: list[Any]) -> list[Step]:
+    """The calls that make the tensors `wanted` of those `given`, which no call needs to have made."""
+    found = {id(tensor): Step(None, (), {}, (), (tensor,)) for tensor in given}
+    return [step for step in _behind(found, wanted) if step.operation is not None]
+
+
+def _behind(found: dict[int, Step], wanted: list[Any]) -> list[Step]:
+    stack = list(reversed(wanted))
     while stack:
         step = found.get(id(stack[-1])) or _producer(stack[-1])
         missing = [tensor for tensor in step.inputs if id(tensor) not in found]
@@ -89,16 +99,26 @@ def bottlenecks(ordered: list[Step]) -> list[Step]:
     """The steps that everything flows through: no tensor made before one of them is used after it."""
     made_at = {id(tensor): i for i, step in enumerate(ordered) for tensor in step.outputs}
     last_use = list(range(len(ordered)))
+    of_one_size = not all(is_of_images(step.outputs[0]) for step in ordered if step.is_input)
     for i, step in enumerate(ordered):
         for tensor in step.inputs:
-            last_use[made_at[id(tensor)]] = i
+            if is_of_images(tensor) or of_one_size:
+                last_use[made_at[id(tensor)]] = i
     found: list[Step] = []
     reach = 0
     for i, step in enumerate(ordered):
-        if reach <= i and len(step.outputs) == 1:
+        if reach <= i and len(step.outputs) == 1 and (is_of_images(step.outputs[0]) or of_one_size):
             found.append(step)
         reach = max(reach, last_use[i])
     return found
+
+
+def is_of_images(tensor: Any) -> bool:
+    """Whether a tensor has a row for each image, and is not the same for all, as rotary positions are.
+
+    Of a model that takes batches of one size only, it does not tell.
+    """
+    return len(tensor.shape) > 0 and tensor.shape[0] is None
 
 
 def head_start(model: keras.Model) -> int:
@@ -111,8 +131,11 @@ def head_start(model: keras.Model) -> int:
     named = [i for i, layer in enumerate(layers) if layer.name.startswith("head_")]
     if named:
         return named[0]
-    feature_maps = [i for i, layer in enumerate(layers) if _rank(layer) == 4]
-    return feature_maps[-1] + 1 if feature_maps else len(layers)
+    for rank in (4, 3):
+        found = [i for i, layer in enumerate(layers) if _rank(layer) == rank]
+        if found and (rank == 4 or _rank(layers[-1]) < 3):
+            return found[-1] + 1
+    return len(layers)
 
 
 def _rank(layer: keras.Layer) -> int:

@@ -14,15 +14,18 @@ from topwork._names import published
 from topwork._networks.compilation import build_optimizer, compile_arguments, fresh_optimizer
 from topwork._networks.graph import require_functional
 from topwork._networks.side_by_side import side_by_side
+from topwork._networks.tokens import class_token, has_class_token, patch_tokens
 
 _TASKS = ("classes", "labels", "numbers")
 _LISTED_TASKS = ", ".join(map(repr, _TASKS))
 # The name of the layer that brings what a head for numbers has learnt to the unit of the targets.
 UNITS = "head_units"
-_POOLINGS = {
-    "avg": keras.layers.GlobalAveragePooling2D,
-    "max": keras.layers.GlobalMaxPooling2D,
-    "flatten": keras.layers.Flatten,
+_POOLINGS = ("avg", "max", "cls", "flatten")
+_LAYERS = {
+    ("avg", 3): keras.layers.GlobalAveragePooling1D,
+    ("max", 3): keras.layers.GlobalMaxPooling1D,
+    ("avg", 4): keras.layers.GlobalAveragePooling2D,
+    ("max", 4): keras.layers.GlobalMaxPooling2D,
 }
 _PYRAMID = "pyramid"
 
@@ -59,7 +62,7 @@ class Head:
         if self.dropout > 0:
             x = keras.layers.Dropout(self.dropout, name="head_dropout")(x)
         outputs = _outputs(x, self.n_classes, self.task)
-        model = keras.Model(backbone.input, outputs, name=backbone.name)
+        model = keras.Model(_input_of(backbone), outputs, name=backbone.name)
         _compile(model, self.n_classes, self.learning_rate, self.task)
         return model
 
@@ -88,7 +91,9 @@ def add_head(
         pooling: How a feature map (height, width, channels) becomes a vector: `"avg"` and `"max"`
             over height and width, `"flatten"` keeps all of it. A backbone cut at a vector, such as
             VGG16's `"fc2"`, is taken as it is. `"pyramid"`: the average and those of the four quarters,
-            where it matters in what part of the image something is.
+            where it matters in what part of the image something is. Of a transformer's tokens,
+            (tokens, width), `"avg"` and `"max"` take those of the patches, without class, distillation
+            and register tokens, and `"cls"` takes the class token.
         hidden_units: Width of the hidden layer; None for no hidden layer.
         learning_rate: Of RMSprop.
         task: `"classes"`: an image is of one class. `"labels"`: of several, or none; a sigmoid for each,
@@ -149,6 +154,11 @@ def _check_pooling(pooling: str, with_layers: Sequence[str]) -> None:
         )
 
 
+def _input_of(backbone: keras.Model) -> Any:
+    """The one image, also where a backbone wants it by name; of others, what they take."""
+    return backbone.inputs[0] if len(backbone.inputs) == 1 else backbone.input
+
+
 def _positive_int(name: str, value: object) -> int:
     number = whole_number(value)
     if number is None or number < 1:
@@ -166,16 +176,31 @@ def _pool(backbone: keras.Model, pooling: str, with_layers: Sequence[str]) -> An
         )
     if with_layers or pooling == _PYRAMID:
         return side_by_side(backbone, with_layers, pyramid=pooling == _PYRAMID)
-    shape = backbone.output_shape
-    rank = len(shape) if isinstance(shape, tuple) else None
+    rank = len(backbone.outputs[0].shape) if len(backbone.outputs) == 1 else None
     if rank == 2:
-        return backbone.output
-    if rank == 4:
-        return _POOLINGS[pooling](name="head_pooling")(backbone.output)
+        return backbone.outputs[0]
+    if rank in (3, 4):
+        return _vector(backbone, pooling, rank)
     raise InputError(
-        "a head is put on one feature map (batch, height, width, channels) or one vector "
-        f"(batch, features). The model {backbone.name!r} gives {shape}."
+        "a head is put on one feature map (batch, height, width, channels), the tokens of a "
+        "transformer (batch, tokens, width) or one vector (batch, features). The model "
+        f"{backbone.name!r} gives {backbone.output_shape}."
     )
+
+
+def _vector(backbone: keras.Model, pooling: str, rank: int) -> Any:
+    output = backbone.outputs[0]
+    if pooling == "flatten":
+        return keras.layers.Flatten(name="head_pooling")(output)
+    if pooling != "cls":
+        places = patch_tokens(backbone, output, "head_pooling") if rank == 3 else output
+        return _LAYERS[pooling, rank](name="head_pooling")(places)
+    if rank == 4 or not has_class_token(backbone, output):
+        raise InputError(
+            "pooling='cls' takes the class token of a transformer, and "
+            f"{backbone.name!r} gives {backbone.output_shape}, which has none. Take 'avg'."
+        )
+    return class_token(output, "head_pooling")
 
 
 def _outputs(x: Any, n: int, task: str) -> Any:

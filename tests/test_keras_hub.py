@@ -1,0 +1,258 @@
+"""One contract for the image networks of KerasHub: small random ones of each family."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+import topwork as tw
+from plain_process import PlainProcess
+from topwork._features.split import split
+
+keras_hub = pytest.importorskip("keras_hub", reason="KerasHub is an extra: pip install topwork[hub]")
+
+pytestmark = [
+    pytest.mark.thorough,
+    pytest.mark.filterwarnings("ignore:.*build\\(\\)` was called on layer"),  # MiT
+    pytest.mark.filterwarnings("ignore:Layer 'attn':UserWarning"),  # Swin
+]
+
+MODELS = keras_hub.models
+SHAPE = (32, 32, 3)
+IMAGES = np.random.default_rng(0).uniform(0, 255, (12, *SHAPE)).astype("float32")
+CLASSES = np.arange(12) % 3
+PIXELS = {"scale": [0.008, 0.007, 0.009], "offset": [-1.0, -0.9, -1.1]}
+
+
+def mobilenet(**options):
+    """Five blocks; MobileNet has one class for V3 and V4."""
+    arguments = {
+        "stackwise_expansion": [[32, 64], [96]],
+        "stackwise_num_blocks": [2, 1],
+        "stackwise_num_filters": [[16, 16], [24]],
+        "stackwise_kernel_size": [[3, 3], [5]],
+        "stackwise_num_strides": [[2, 1], [2]],
+        "stackwise_se_ratio": [[None, None], [None]],
+        "stackwise_activation": [["relu6", "relu6"], ["relu6"]],
+        "stackwise_padding": [[1, 1], [2]],
+        "output_num_filters": 32,
+        "input_num_filters": 8,
+        "depthwise_filters": 8,
+        "depthwise_stride": 1,
+        "depthwise_residual": True,
+        "last_layer_filter": 32,
+    }
+    return MODELS.MobileNetBackbone(**{**arguments, **options}, image_shape=SHAPE)
+
+
+VIT = {"patch_size": 8, "num_layers": 3, "num_heads": 2, "hidden_dim": 16, "image_shape": SHAPE}
+DINO = {**VIT, "intermediate_dim": 32, "num_register_tokens": 2, "drop_path_rate": 0.1}
+FAMILIES = {
+    "resnet": lambda: MODELS.ResNetBackbone(
+        [64], [7], [64, 64], [1, 1], [1, 2], "basic_block", image_shape=SHAPE
+    ),
+    "resnet_vd": lambda: MODELS.ResNetBackbone(
+        [8, 8, 64], [3, 3, 3], [64, 64], [1, 1], [1, 2], "bottleneck_block_vd", image_shape=SHAPE
+    ),
+    "efficientnet": lambda: MODELS.EfficientNetBackbone(
+        stackwise_width_coefficients=[0.3] * 3,
+        stackwise_depth_coefficients=[1.0] * 3,
+        stackwise_kernel_sizes=[3, 3, 5],
+        stackwise_num_repeats=[1, 2, 1],
+        stackwise_input_filters=[32, 16, 24],
+        stackwise_output_filters=[16, 24, 40],
+        stackwise_expansion_ratios=[1, 6, 6],
+        stackwise_strides=[1, 2, 2],
+        stackwise_squeeze_and_excite_ratios=[0.25] * 3,
+        stackwise_block_types=["v1", "v1", "unfused"],
+        stackwise_force_input_filters=[0] * 3,
+        stackwise_nores_option=[False] * 3,
+        input_shape=SHAPE,
+    ),
+    "mobilenet_v3": lambda: mobilenet(
+        stackwise_se_ratio=[[None, 0.25], [0.25]],
+        squeeze_and_excite=0.5,
+        depthwise_stride=2,
+        depthwise_residual=False,
+    ),
+    "mobilenet_v4": lambda: mobilenet(input_activation="relu6", output_activation="relu6"),
+    "densenet": lambda: MODELS.DenseNetBackbone([2, 2], growth_rate=8, image_shape=SHAPE),
+    "mit": lambda: MODELS.MiTBackbone(
+        layerwise_depths=[1, 2],
+        image_shape=SHAPE,
+        hidden_dims=[8, 16],
+        num_layers=2,
+        layerwise_num_heads=[1, 2],
+        layerwise_sr_ratios=[4, 2],
+        max_drop_path_rate=0.1,
+        layerwise_patch_sizes=[7, 3],
+        layerwise_strides=[4, 2],
+    ),
+    "vit": lambda: MODELS.ViTBackbone(**VIT, mlp_dim=32, dropout_rate=0.1, attention_dropout=0.1),
+    "vit_without_class_token": lambda: MODELS.ViTBackbone(**VIT, mlp_dim=32, use_class_token=False),
+    "deit": lambda: MODELS.DeiTBackbone(**VIT, intermediate_dim=32, dropout_rate=0.1),
+    "dinov2": lambda: MODELS.DINOV2Backbone(**DINO, position_embedding_shape=(64, 64, 3)),
+    "dinov3": lambda: MODELS.DINOV3Backbone(**DINO),
+    "swin": lambda: MODELS.SwinTransformerBackbone(
+        image_shape=SHAPE, embed_dim=8, depths=(2, 2), num_heads=(1, 2), window_size=4, patch_size=2
+    ),
+    "cspnet": lambda: MODELS.CSPNetBackbone(
+        stem_filters=8,
+        stem_kernel_size=3,
+        stem_strides=2,
+        stackwise_depth=[1, 1],
+        stackwise_strides=[1, 2],
+        stackwise_num_filters=[16, 32],
+        block_type="dark_block",
+        bottle_ratio=(0.5,),
+        block_ratio=(1.0,),
+        expand_ratio=(2.0,),
+        stage_type="csp",
+        image_shape=SHAPE,
+    ),
+    "vgg": lambda: MODELS.VGGBackbone([1, 1, 1], [8, 16, 16], image_shape=SHAPE),
+    "xception": lambda: MODELS.XceptionBackbone(
+        [[4, 8], [8, 16], [24, 24]], [True, True, False], image_shape=SHAPE
+    ),
+}
+LOADED = """
+import keras, numpy as np
+
+def answer(path, images, predictions):
+    model = keras.models.load_model(path)
+    np.save(predictions, model.predict_on_batch(np.load(images)))
+    return [layer.name for layer in model.layers if layer.weights and not layer.trainable]
+"""
+
+
+def load(source, **options):
+    converter = keras_hub.layers.ImageConverter(image_size=SHAPE[:2], **PIXELS)
+    return tw.load_backbone(source, **{"preprocess": converter, **options})
+
+
+def names(model):
+    return [layer.name for layer in model.layers]
+
+
+@pytest.fixture(scope="module")
+def network(family):
+    """What KerasHub makes: with weights that are not those of its initializers, which are often zeros."""
+    keras.utils.set_random_seed(1)
+    made = FAMILIES[family]()
+    rng = np.random.default_rng(1)
+    for variable in made.weights:
+        if "interpolated" not in variable.path:  # made of others, by DINOv2
+            variable.assign_add(rng.uniform(0, 0.05, variable.shape))
+    return made
+
+
+@pytest.fixture(scope="module")
+def backbone(network):
+    return load(network)
+
+
+def boundary_in(backbone):
+    """A layer from which on something can be trained, with something frozen before it."""
+    trained = [
+        name
+        for name, layer in zip(names(backbone), backbone.layers, strict=True)
+        if layer.trainable_weights and not isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    return trained[len(trained) // 2]
+
+
+def model_on(backbone, boundary=None):
+    copied = keras.models.clone_model(backbone)
+    copied.set_weights(backbone.get_weights())
+    model = tw.add_head(3, dropout=0.0, hidden_units=8, learning_rate=0.01)(tw.freeze(copied))
+    keras.utils.set_random_seed(0)
+    for layer in model.layers[-2:]:
+        layer.set_weights([np.random.default_rng(2).normal(0, 0.1, w.shape) for w in layer.get_weights()])
+    return model if boundary is None else tw.fine_tune(model, boundary, learning_rate=0.01)
+
+
+each_family = pytest.mark.parametrize("family", FAMILIES, scope="module")
+
+
+@each_family
+def test_gives_what_the_network_gives(family, network, backbone):
+    pixels = IMAGES * np.array(PIXELS["scale"], "float32") + np.array(PIXELS["offset"], "float32")
+    given = dict.fromkeys(network.input, pixels) if isinstance(network.input, dict) else pixels
+    expected = keras.tree.flatten(network(given))[-1]
+    np.testing.assert_allclose(backbone(IMAGES), expected, rtol=1e-3, atol=1e-4)
+
+
+@each_family
+def test_names_and_indices_are_the_same_on_every_build(family, network, backbone, tmp_path):
+    assert names(load(FAMILIES[family]())) == names(backbone)
+    assert names(load(network)) == names(backbone)
+
+
+@each_family
+def test_nothing_in_it_is_random(family, backbone):
+    once, again = backbone(IMAGES, training=True), backbone(IMAGES, training=True)
+    np.testing.assert_array_equal(once, again)
+
+
+@each_family
+def test_the_frozen_part_is_computed_once_and_gives_what_keras_gives(family, backbone):
+    ours, theirs = model_on(backbone), model_on(backbone)
+    parts = split(ours, [IMAGES])
+    assert len(parts.prefix.outputs) == 1
+    assert {layer.name for layer in parts.tail.layers if layer.weights} == {"head_hidden", "head_output"}
+    compare(ours, theirs)
+
+
+@each_family
+def test_fine_tuned_it_gives_what_keras_gives(family, backbone):
+    boundary = boundary_in(backbone)
+    ours, theirs = model_on(backbone, boundary), model_on(backbone, boundary)
+    parts = split(ours, [IMAGES])
+    assert any(layer.weights for layer in parts.prefix.layers)
+    compare(ours, theirs)
+
+
+def compare(ours, theirs):
+    arguments = {"batch_size": 4, "epochs": 2, "shuffle": False, "verbose": 0}
+    expected = theirs.fit(IMAGES, CLASSES, **arguments).history
+    received = tw.fit(ours, IMAGES, CLASSES, **arguments).history
+    np.testing.assert_allclose(received["loss"], expected["loss"], rtol=1e-3)
+    for a, b in zip(ours.weights, theirs.weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-4, err_msg=a.path)
+
+
+@each_family
+def test_blocks_are_clean_cuts_and_can_be_loaded(family, network, backbone):
+    cuts = tw.cut_points(backbone)
+    cut = cuts[len(cuts) // 2]
+    assert load(network, cut_layer=cut).output_shape == backbone.get_layer(cut).output.shape
+
+
+@pytest.fixture(scope="module")
+def without_topwork():
+    process = PlainProcess(LOADED)
+    yield process
+    process.close()
+
+
+@each_family
+def test_a_file_needs_only_keras_hub(family, backbone, without_topwork, tmp_path):
+    model = model_on(backbone, boundary_in(backbone))
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "images.npy", IMAGES)
+    paths = {"path": "model.keras", "images": "images.npy", "predictions": "predictions.npy"}
+    without_topwork.ask(**{key: str(tmp_path / name) for key, name in paths.items()})
+    frozen = [layer.name for layer in model.layers if layer.weights and not layer.trainable]
+    assert without_topwork.answer() == frozen
+    np.testing.assert_allclose(np.load(tmp_path / "predictions.npy"), model(IMAGES), rtol=1e-4, atol=1e-5)
+
+
+@each_family
+def test_exported_it_gives_the_same(family, backbone, tmp_path):
+    import tensorflow as tf
+
+    model = model_on(backbone)
+    model.export(tmp_path / "served", verbose=False)
+    served = tf.saved_model.load(tmp_path / "served")
+    np.testing.assert_allclose(served.serve(IMAGES), model(IMAGES), rtol=1e-4, atol=1e-5)
