@@ -71,8 +71,7 @@ def _image_shape(source: Source, settings: Any, converter: Any, shape: Any) -> t
         size = getattr(converter, "image_size", None) or known[:2]
         if None in size:
             raise InputError(
-                f"{source.name!r} takes images of any size. Say which: "
-                "input_shape=(height, width, 3)."
+                f"{source.name!r} takes images of any size. Say which: input_shape=(height, width, 3)."
             )
         return size[0], size[1], known[-1]
     sizes = tuple(whole_number(n) or 0 for n in shape) if hasattr(shape, "__len__") else ()
@@ -88,8 +87,7 @@ def _check_takes_images(source: Source, network: keras.Model) -> None:
     shapes = [tuple(tensor.shape) for tensor in network.inputs]
     if len(shapes) != 1 or len(shapes[0]) != 4:
         raise InputError(
-            f"{source.name!r} ({type(network).__name__}) is no network for images: it "
-            f"takes {shapes}."
+            f"{source.name!r} ({type(network).__name__}) is no network for images: it takes {shapes}."
         )
 
 

@@ -113,7 +113,7 @@ def _keras_hub(preset: str) -> Any:
         import keras_hub
     except ImportError as error:
         raise ImportError(
-            f"{preset!r} is a network of KerasHub, which cannot be imported ({error}). "
+            f"load_backbone: {preset!r} is a network of KerasHub, which cannot be imported ({error}). "
             'Install it: pip install "topwork[hub]".'
         ) from error
     return keras_hub
@@ -126,7 +126,7 @@ def _from_preset(kind: Any, preset: str, **options: Any) -> keras.Model:
         if isinstance(error, FileNotFoundError):
             raise
         raise ConnectionError(
-            f"the preset {preset!r} could not be downloaded ({error}). Where there is no "
+            f"load_backbone: the preset {preset!r} could not be downloaded ({error}). Where there is no "
             "network, download its folder elsewhere and pass the path: "
             "load_backbone('path/to/folder', ...)."
         ) from error
