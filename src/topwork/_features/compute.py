@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import keras
@@ -15,6 +17,9 @@ from topwork._features.frozen_part import FrozenPart, in_full_batches
 from topwork._features.sinks import Sink, StoredRows
 from topwork._features.table import Table
 from topwork._store.shards import Bytes
+
+# Batches that are read while the network computes one: enough for reading that comes in bursts.
+_AHEAD = 2
 
 
 def compute_table(
@@ -44,12 +49,14 @@ def compute_table(
         InputError: Features are NaN or infinite.
     """
     reader = _Reader(source, check, augment, views)
+
+    def take(inputs: list[Any], tags: Any, rows: Bytes) -> None:
+        frozen.compare(inputs, rows)
+        _check_finite(frozen, rows, lambda: sink.images_of(tags), name)
+        sink.add(rows, tags)
+
     with sink:
-        for inputs, tags in in_full_batches(sink.missing(reader.images(advance))):
-            rows = frozen.rows(inputs)
-            frozen.compare(inputs, rows)
-            _check_finite(frozen, rows, lambda: sink.images_of(tags), name)  # noqa: B023 - called at once
-            sink.add(rows, tags)
+        _run_ahead(frozen, in_full_batches(sink.missing(reader.images(advance))), take)
     read, place = sink.finish()
     return Table(
         layout=frozen.layout,
@@ -62,6 +69,50 @@ def compute_table(
         place=place,
         from_store=isinstance(sink, StoredRows),
     )
+
+
+def _run_ahead(
+    frozen: FrozenPart,
+    batches: Iterator[tuple[list[Any], Any]],
+    take: Callable[[list[Any], Any, Bytes], None],
+) -> None:
+    """Call `take(inputs, tags, rows)` for each of `batches` in their order, with the rows computed.
+
+    The network has a thread of its own, and nothing else has: reading, checks, digests and the store go on
+    in this one while it computes, so that warnings and errors arise where they always did.
+    """
+    waiting: collections.deque[tuple[list[Any], Any, Future[Bytes]]] = collections.deque()
+
+    def take_first() -> None:
+        inputs, tags, rows = waiting.popleft()
+        take(inputs, tags, rows.result())
+
+    network = ThreadPoolExecutor(1, thread_name_prefix="topwork-network")
+    try:
+        for inputs, tags in _raised_late(batches, waiting, take_first):
+            if not waiting:
+                frozen.prepare()  # what it says belongs here too
+            waiting.append((inputs, tags, network.submit(frozen.rows, inputs)))
+            if len(waiting) > _AHEAD:
+                take_first()
+        while waiting:
+            take_first()
+    finally:
+        network.shutdown(cancel_futures=True)
+
+
+def _raised_late(
+    batches: Iterator[tuple[list[Any], Any]], waiting: Any, take_first: Callable[[], None]
+) -> Iterator[tuple[list[Any], Any]]:
+    """The batches; where reading them fails, what is computed already is taken before it is said."""
+    try:
+        yield from batches
+    except GeneratorExit:
+        raise
+    except BaseException:
+        while waiting:
+            take_first()
+        raise
 
 
 def _check_finite(frozen: FrozenPart, rows: Bytes, images: Callable[[], Any], name: str) -> None:

@@ -1,0 +1,130 @@
+"""Images a second of the frozen part by each engine, and what a head solved on its features is worth.
+
+    python benchmarks/engines.py --material DIR [--cache-dir DIR]
+
+`DIR` has `data/<set>/{train,test}/<class>/` and `weights/`. Speed: batches of photographs, each engine in
+turn, `--rounds` times, medians, so that what else the machine does hits all of them alike. Difference: of
+the features of a batch from those of TensorFlow in float32, as a part of their size, the mean. Accuracy:
+`fit_head` on the training images, measured on the test images with features of the same engine, and, in
+brackets, by the whole Keras model in float32 with the same head. The last column is the standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from accuracy import NETWORKS, SETS, read
+
+import topwork as tw
+from topwork._features.engine import Engine
+from topwork._features.frozen_part import BATCH_SIZE, FrozenPart
+
+ENGINES = [("tensorflow", "float32"), ("openvino", "float32"), ("openvino", "bfloat16")]
+
+
+def main() -> None:
+    arguments = parse()
+    with tempfile.TemporaryDirectory() as folder:
+        cache_dir = arguments.cache_dir or Path(folder)
+        header = ["network", "engine", "images/s", "times", "difference", *arguments.sets, "images"]
+        print("|", " | ".join(header), "|\n|", " | ".join(["---"] * len(header)), "|", flush=True)
+        for name in arguments.networks:
+            for row in rows(arguments, name, cache_dir):
+                print("|", " | ".join(row), "|", flush=True)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--material", type=Path, required=True, metavar="DIR")
+    add("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
+    add("--sets", nargs="*", default=list(SETS), choices=SETS)
+    add("--cache-dir", type=Path, help="to keep features in, so that a second run is quick")
+    add("--rounds", type=int, default=7)
+    return parser.parse_args()
+
+
+def rows(arguments: Any, name: str, cache_dir: Path) -> list[list[str]]:
+    cut, size, weights = NETWORKS[name]
+    file = str(arguments.material / "weights" / weights)
+    backbone = tw.freeze(tw.load_backbone(name, cut, weights=file, input_shape=(size, size, 3)))
+    found = speeds(backbone, photographs(arguments.material, size), arguments.rounds)
+    data = {each: load(arguments.material / "data" / each, size, SETS[each]) for each in arguments.sets}
+    plain = {each: features(backbone, test[0], ENGINES[0], cache_dir) for each, (_, test) in data.items()}
+    table = []
+    for engine in ENGINES:
+        speed, difference = found[engine]
+        times = speed / found[ENGINES[0]][0]
+        row = [name, " ".join(engine), f"{speed:.1f}", f"{times:.2f}", f"{100 * difference:.2g} %"]
+        for each, (train, test) in data.items():
+            ours, whole = accuracies(backbone, train, test, engine, plain[each], cache_dir)
+            error = (ours * (1 - ours) / len(test[1])) ** 0.5
+            row.append(f"{ours:.3f} ({whole:.3f}), +- {error:.3f}")
+        counts = (f"{len(train[1])} + {len(test[1])}" for train, test in data.values())
+        table.append([*row, ", ".join(counts)])
+    return table
+
+
+def photographs(material: Path, size: int) -> Any:
+    """One batch."""
+    data = keras.utils.image_dataset_from_directory(
+        material / "data" / "trash" / "test", image_size=(size, size), batch_size=BATCH_SIZE, seed=0
+    )
+    return next(data.as_numpy_iterator())[0]
+
+
+def speeds(backbone: Any, images: Any, n_rounds: int) -> dict[Any, tuple[float, float]]:
+    """Images a second and the difference of each engine."""
+    pooled = keras.Model(backbone.inputs, keras.layers.GlobalAveragePooling2D()(backbone.outputs[0]))
+    parts = {each: FrozenPart(pooled, Engine(*each, is_required=True)) for each in ENGINES}
+    rows = {each: part.rows([images]).view(np.float32) for each, part in parts.items()}
+    seconds: dict[Any, list[float]] = {each: [] for each in ENGINES}
+    for _ in range(n_rounds):
+        for each, part in parts.items():
+            start = time.perf_counter()
+            part.rows([images])
+            seconds[each].append(time.perf_counter() - start)
+    plain = rows[ENGINES[0]]
+    size = np.linalg.norm(plain, axis=1)
+    return {
+        each: (
+            BATCH_SIZE / statistics.median(seconds[each]),
+            float(np.mean(np.linalg.norm(rows[each] - plain, axis=1) / size)),
+        )
+        for each in ENGINES
+    }
+
+
+def load(folder: Path, size: int, test: str) -> tuple[Any, Any]:
+    train, other = (read(folder / part, size) for part in ("train", test))
+    return train, other
+
+
+def features(backbone: Any, images: Any, engine: tuple[str, str], cache_dir: Path) -> Any:
+    ours = {"engine": engine[0], "precision": engine[1]}
+    return tw.features(backbone, images, **ours, cache_dir=cache_dir, verbose=0)
+
+
+def accuracies(
+    backbone: Any, train: Any, test: Any, engine: tuple[str, str], plain: Any, cache_dir: Path
+) -> tuple[float, float]:
+    """Of a head on features of an engine: with features of that engine, and with those of the model."""
+    model = tw.add_head(int(train[1].max()) + 1, hidden_units=None)(backbone)
+    ours = {"engine": engine[0], "precision": engine[1]}
+    history = tw.fit_head(model, *train, validation_data=test, **ours, cache_dir=cache_dir, verbose=0)
+    scores = np.asarray(model.layers[-1](plain))
+    predicted = scores.argmax(axis=1) if scores.shape[1] > 1 else scores[:, 0] > 0.5
+    return history.history["val_accuracy"][0], float((predicted == test[1]).mean())
+
+
+if __name__ == "__main__":
+    main()
