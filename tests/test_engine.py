@@ -16,6 +16,7 @@ import tensorflow as tf
 from keras import layers
 
 import topwork as tw
+from topwork._features import device
 from topwork._features import engine as engine_module
 from topwork._features.engine import PLAIN, Engine, explained_difference, open_engine
 from topwork._features.fingerprint import fingerprint
@@ -25,6 +26,7 @@ from topwork._features.functions import make_function
 SIZE = 16
 IMAGES = np.random.default_rng(0).uniform(0, 255, (60, SIZE, SIZE, 3)).astype("float32")
 LABELS = np.arange(60) % 3
+OTHERS = 255 - IMAGES[:30], LABELS[:30]
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
 needs_openvino = pytest.mark.skipif(not HAS_OPENVINO, reason="OpenVINO, an extra, is not installed")
 ENGINES = [
@@ -153,15 +155,14 @@ def test_every_function_that_computes_features_takes_it(
     assert tw.precompute(model(), IMAGES, **ours) == 0
     received = tw.features(model(), IMAGES, **ours)
     np.testing.assert_allclose(received, tw.features(model(), IMAGES, verbose=0), rtol=0.1, atol=0.1)
-    history = tw.fit_head(model(), *data, validation_data=data, **ours)
-    assert history.history["val_accuracy"] == history.history["accuracy"]
-    tw.fit(model(), *data, validation_data=data, epochs=1, **ours)
+    tw.fit_head(model(), *data, validation_data=OTHERS, **ours)
+    tw.fit(model(), *data, validation_data=OTHERS, epochs=1, **ours)
     tw.callbacks.find_learning_rate(model(), *data, steps=10, **ours)
     assert (
         len(tw.open_store(tmp_path).info().collections) == 1
     )  # all of them found what the first one computed
-    tw.compare_cuts(prefix_of_one(), data, data, cut_layers=["map"], **ours)
-    tw.compare_boundaries(trained(), data, data, boundaries=["map"], epochs=1, **ours)
+    tw.compare_cuts(prefix_of_one(), data, OTHERS, cut_layers=["map"], **ours)
+    tw.compare_boundaries(trained(), data, OTHERS, boundaries=["map"], epochs=1, **ours)
     tw.precompute(model(), IMAGES, cache_dir=tmp_path, verbose=0)
     assert len(tw.open_store(tmp_path).info().collections) == 4
 
@@ -183,11 +184,9 @@ def test_the_model_stays_plain_and_validation_is_measured_on_the_same_features(e
     before = [layer.dtype_policy.name for layer in model().layers]
     tw.fit_head(model(), IMAGES, LABELS, **ours, verbose=0)
     assert [layer.dtype_policy.name for layer in model().layers] == before
-    history = tw.fit(
-        model(), IMAGES, LABELS, validation_data=(IMAGES, LABELS), epochs=1, **ours, verbose=0
-    )
-    features = tw.features(model(), IMAGES, **ours, verbose=0)
-    own = keras.losses.sparse_categorical_crossentropy(LABELS, model().layers[-1](features))
+    history = tw.fit(model(), IMAGES, LABELS, validation_data=OTHERS, epochs=1, **ours, verbose=0)
+    features = tw.features(model(), OTHERS[0], **ours, verbose=0)
+    own = keras.losses.sparse_categorical_crossentropy(OTHERS[1], model().layers[-1](features))
     np.testing.assert_allclose(history.history["val_loss"], np.mean(own), rtol=1e-5)
 
 
@@ -380,3 +379,82 @@ def test_features_that_differ_by_more_than_rounding_are_said(monkeypatch: pytest
         UserWarning, match=r"features: the features that TensorFlow in bfloat16 gives diff.*0.5 of"
     ):
         tw.features(model(), IMAGES, engine="tensorflow", precision="bfloat16", verbose=0)
+
+
+# On a graphics processor: stand-ins, for there is none where this was written
+
+
+@pytest.fixture
+def a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "has_gpu", lambda: True)
+    monkeypatch.setattr(device, "gpu_memory", lambda: 16 * 2**30)
+
+
+def sizes_seen(monkeypatch: pytest.MonkeyPatch, most: int = 10**6) -> list[int]:
+    """The batches that functions made from now on are called with; more than `most` do not fit."""
+    seen = []
+
+    def make(part: Any, engine: Engine, batch_size: int | None) -> Any:
+        function = make_function(part, engine, batch_size)
+
+        def run(arrays: list[Any]) -> list[Any]:
+            seen.append(len(arrays[0]))
+            if len(arrays[0]) > most:
+                raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
+            return function(arrays)
+
+        return run
+
+    monkeypatch.setattr("topwork._features.frozen_part.make_function", make)
+    return seen
+
+
+def test_a_processor_takes_48_images() -> None:
+    assert FrozenPart(prefix()).batch_size == BATCH_SIZE == 48
+
+
+@pytest.mark.parametrize(
+    ("memory", "size", "images"), [(16, 150, 480), (16, 600, 144), (2, 600, 48), (0, 150, 48)]
+)
+def test_a_graphics_processor_takes_what_fits(
+    a_gpu: None, monkeypatch: pytest.MonkeyPatch, memory: int, size: int, images: int
+) -> None:
+    monkeypatch.setattr(device, "gpu_memory", lambda: memory * 2**30)
+    inputs = keras.Input((size, size, 3))
+    network = keras.Model([inputs], layers.GlobalAveragePooling2D()(layers.Conv2D(5, 3)(inputs)))
+    assert FrozenPart(network).batch_size == images
+    assert FrozenPart(network, Engine("openvino")).batch_size == BATCH_SIZE
+
+
+def test_features_on_a_graphics_processor(a_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(0).uniform(0, 255, (150, SIZE, SIZE, 3)).astype("float32")
+    plain = np.concatenate(
+        [prefix_on_a_processor().rows([images[i : i + 48]]) for i in range(0, 150, 48)]
+    )
+    seen = sizes_seen(monkeypatch)
+    part = FrozenPart(prefix())
+    assert part.batch_size > 150
+    np.testing.assert_allclose(part.rows([images]).view("f4"), plain.view("f4"), rtol=1e-4, atol=1e-4)
+    assert seen == [192]  # padded to full rows of kernels
+    received = tw.features(model(), images, verbose=0)
+    np.testing.assert_allclose(received, plain.view("f4")[:, -31:], rtol=1e-4, atol=1e-4)
+    assert seen == [192, 192]
+
+
+def prefix_on_a_processor() -> FrozenPart:
+    part = FrozenPart(prefix())
+    part.batch_size = BATCH_SIZE
+    return part
+
+
+def test_what_does_not_fit_after_all_is_halved(a_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = sizes_seen(monkeypatch, most=100)
+    part = FrozenPart(prefix())
+    rows = part.rows([IMAGES.repeat(5, axis=0)])
+    assert part.batch_size == 96
+    assert seen[:3] == [336, 240, 96]
+    assert set(seen[3:]) == {96, 48}
+    np.testing.assert_array_equal(rows[::5], rows[4::5])
+    sizes_seen(monkeypatch, most=10)
+    with pytest.raises(tf.errors.ResourceExhaustedError):  # the least that there is
+        FrozenPart(prefix()).rows([IMAGES[:5]])

@@ -298,7 +298,7 @@ def test_batches_are_full_and_in_order(parts: list[tuple[int, bool]]) -> None:
         numbers = np.arange(n_before, n_before + length)
         stream.append(([np.repeat(numbers[:, None], 1 + is_wide, axis=1), numbers * 2], numbers))
         n_before += length
-    batches = list(in_full_batches(stream))
+    batches = list(in_full_batches(stream, BATCH_SIZE))
     assert [tag for _, tags in batches for tag in tags] == list(range(n_before))
     for inputs, tags in batches:
         assert (inputs[0] == tags[:, None]).all()

@@ -31,6 +31,11 @@ def test_the_call_that_made_a_tensor() -> None:
     assert scaling.arguments.args[1] == 2.0
 
 
+def test_the_memory_of_graphics_processors() -> None:
+    has_any = bool(tf.config.list_physical_devices("GPU"))
+    assert (private.gpu_memory() > 2**20) == has_any
+
+
 def test_a_mask_is_seen() -> None:
     words = keras.Input((5,), dtype="int32")
     assert private.has_mask(keras.layers.Embedding(10, 3, mask_zero=True)(words))

@@ -166,6 +166,17 @@ def _takes_all(dataset: Any, inputs: Any) -> bool:
     return is_take and (count < 0 or 0 <= size <= count)
 
 
+def gpu_memory() -> int:
+    """Bytes of memory that TensorFlow may take of the smallest graphics processor; 0 without one.
+
+    `tf.config.experimental.get_memory_info`, which is public, tells what is taken, and not of how much.
+    """
+    from tensorflow.python.client import device_lib
+
+    devices = device_lib.list_local_devices()
+    return min((each.memory_limit for each in devices if each.device_type == "GPU"), default=0)
+
+
 def is_stateful(operation: str) -> bool:
     """Whether an operation is marked as one with a state, by TensorFlow's own registry."""
     from tensorflow.python.framework import op_def_registry

@@ -56,7 +56,8 @@ def compute_table(
         sink.add(rows, tags)
 
     with sink:
-        _run_ahead(frozen, in_full_batches(sink.missing(reader.images(advance))), take)
+        missing = sink.missing(reader.images(advance))
+        _run_ahead(frozen, in_full_batches(missing, frozen.batch_size), take)
     read, place = sink.finish()
     return Table(
         layout=frozen.layout,
@@ -78,8 +79,8 @@ def _run_ahead(
 ) -> None:
     """Call `take(inputs, tags, rows)` for each of `batches` in their order, with the rows computed.
 
-    The network has a thread of its own, and nothing else has: reading, checks, digests and the store go on
-    in this one while it computes, so that warnings and errors arise where they always did.
+    The network has a thread of its own, and nothing else has: reading, checks, digests and the store go
+    on in this one while it computes, so that warnings and errors arise where they always did.
     """
     waiting: collections.deque[tuple[list[Any], Any, Future[Bytes]]] = collections.deque()
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from topwork._errors import InputError, warn
+from topwork._features.device import images_at_once
 from topwork._features.engine import PLAIN, Engine, EngineError, explained_difference
 from topwork._features.functions import make_function
 from topwork._features.rows import layout_of
@@ -20,7 +21,8 @@ from topwork._store.shards import Bytes
 # multiple of 48: matrix kernels take 12, 24 or 48 rows at a time (three vectors of SSE or NEON, AVX2,
 # AVX-512) and round differently in what is left over, so that with 32 the last image of a batch gets
 # other bits than it gets in any other place (measured on 11 networks, 1 to 8 threads). Larger batches
-# are no faster on a processor; part of what a store's fingerprint stands for.
+# are no faster on a processor; part of what a store's fingerprint stands for. On a graphics processor a
+# multiple of it, and rows are equal within the precision only, whatever the batch.
 BATCH_SIZE = 48
 _N_COMPARED = 4
 
@@ -34,8 +36,25 @@ class FrozenPart:
         self.layout = layout_of(prefix.outputs)
         _check_known_shapes(prefix)
 
+    @functools.cached_property
+    def batch_size(self) -> int:
+        """How many images to give it at once."""
+        return images_at_once(self.prefix, self.engine, BATCH_SIZE)
+
     def rows(self, inputs: list[Any]) -> Bytes:
-        """Features, one row for each of at most `BATCH_SIZE` images."""
+        """Features, one row for each image; of at most `batch_size` as it was at the beginning."""
+        n_images, n = len(inputs[0]), self.batch_size
+        try:
+            return np.concatenate(
+                [self._rows([a[start : start + n] for a in inputs]) for start in range(0, n_images, n)]
+            )
+        except tf.errors.ResourceExhaustedError:
+            if n <= BATCH_SIZE:
+                raise
+            self.batch_size = max(BATCH_SIZE, n // 2 // BATCH_SIZE * BATCH_SIZE)
+            return self.rows(inputs)
+
+    def _rows(self, inputs: list[Any]) -> Bytes:
         n_images = len(inputs[0])
         outputs = self._function([_padded(array) for array in inputs])
         return self.layout.pack([output[:n_images] for output in outputs])
@@ -52,14 +71,16 @@ class FrozenPart:
     @functools.cached_property
     def _function(self) -> Callable[[list[Any]], list[Any]]:
         try:
-            return make_function(self.prefix, self.engine, BATCH_SIZE)
+            # Of one length only where that is what makes rows equal to the last bit.
+            length = None if self.batch_size > BATCH_SIZE else BATCH_SIZE
+            return make_function(self.prefix, self.engine, length)
         except EngineError as reason:
             told = f"{self.engine} cannot run the frozen part of this model: {reason}."
             if self.engine.is_required:
                 raise InputError(f"{told} Leave out engine and precision.") from reason
             warn(f"{told} It runs in TensorFlow in float32.")
-            self.engine = PLAIN
-            return make_function(self.prefix, PLAIN, BATCH_SIZE)
+            self.engine, self.batch_size = PLAIN, BATCH_SIZE
+            return self._function
 
     def compare(self, inputs: list[Any], rows: Bytes) -> None:
         """Measure once how far features are from the model's own; warn where it is more than rounding."""
@@ -98,16 +119,16 @@ def _check_known_shapes(prefix: keras.Model) -> None:
 
 
 def _padded(array: Any) -> Any:
-    missing = BATCH_SIZE - len(array)
+    missing = -len(array) % BATCH_SIZE
     if missing == 0:
         return array
     return np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])
 
 
 def in_full_batches(
-    stream: Iterable[tuple[list[Any], Any]],
+    stream: Iterable[tuple[list[Any], Any]], length: int
 ) -> Iterator[tuple[list[Any], Any]]:
-    """Batch a stream of (inputs, tags) anew: `BATCH_SIZE` images at a time, the last time fewer.
+    """Batch a stream of (inputs, tags) anew: `length` images at a time, the last time fewer.
 
     `tags` has one entry for each image and stays beside it. Images of another size than those before
     begin another batch.
@@ -121,11 +142,11 @@ def in_full_batches(
             waiting, n_waiting = [], 0
         waiting.append((inputs, tags))
         n_waiting += len(tags)
-        while n_waiting >= BATCH_SIZE:
+        while n_waiting >= length:
             joined, joined_tags = _joined(waiting)
-            yield [array[:BATCH_SIZE] for array in joined], joined_tags[:BATCH_SIZE]
-            waiting = [([array[BATCH_SIZE:] for array in joined], joined_tags[BATCH_SIZE:])]
-            n_waiting -= BATCH_SIZE
+            yield [array[:length] for array in joined], joined_tags[:length]
+            waiting = [([array[length:] for array in joined], joined_tags[length:])]
+            n_waiting -= length
     if n_waiting:
         yield _joined(waiting)
 

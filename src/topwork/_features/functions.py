@@ -13,8 +13,8 @@ from topwork._features.engine import Engine, EngineError
 Function = Callable[[list[Any]], list[Any]]
 
 
-def make_function(prefix: keras.Model, engine: Engine, batch_size: int) -> Function:
-    """The prefix as a function from arrays of exactly `batch_size` images to arrays.
+def make_function(prefix: keras.Model, engine: Engine, batch_size: int | None) -> Function:
+    """The prefix as a function from arrays of exactly `batch_size` images to arrays; None: of any number.
 
     Raises:
         EngineError: The engine cannot run it.

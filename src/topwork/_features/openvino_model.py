@@ -26,7 +26,7 @@ def _core() -> ov.Core:
 
 
 def openvino_function(
-    model: keras.Model, precision: str, batch_size: int
+    model: keras.Model, precision: str, batch_size: int | None
 ) -> Callable[[list[Any]], list[Any]]:
     """The model as a function from batches of exactly `batch_size` images to its outputs.
 
@@ -54,7 +54,7 @@ def openvino_function(
     return run
 
 
-def _compiled(model: keras.Model, precision: str, batch_size: int) -> Any:
+def _compiled(model: keras.Model, precision: str, batch_size: int | None) -> Any:
     options = {
         "INFERENCE_PRECISION_HINT": _NAMES[precision],
         "PERFORMANCE_HINT": "LATENCY",  # one batch after the other, each on all processors
@@ -81,7 +81,7 @@ def _first_words(error: Exception) -> str:
     return " ".join(told)[:300].rstrip(".") or type(error).__name__
 
 
-def _frozen_graph(model: keras.Model, batch_size: int) -> bytes:
+def _frozen_graph(model: keras.Model, batch_size: int | None) -> bytes:
     """The model as a TensorFlow graph with its weights as constants."""
     trained, others = (
         [variable.numpy() for variable in variables]

@@ -17,6 +17,8 @@ from topwork._store.shards import Bytes
 
 Features = dict[str, tuple[Any, ...]]
 _FEATURES = "topwork_features"
+# Without it TensorFlow reads the source of each function in search of loops, for a fifth of a second.
+_as_it_is = tf.autograph.experimental.do_not_convert
 
 
 def frontier_of(x: Any) -> list[Any] | None:
@@ -69,7 +71,7 @@ class Table:
             shuffle: Whether each epoch has an order of its own; `"batch"`: within each batch.
         """
         images = _indices(len(self), self.batch_lengths, batch_size, shuffle)
-        rows = images.map(functools.partial(_draw_row, self.views))
+        rows = images.map(_as_it_is(functools.partial(_draw_row, self.views)))
         # TensorFlow keeps functions until the process ends, and must not keep the rows with them.
         table = weakref.proxy(self)
         # As tensors, which the function below refers to; arrays would become a part of its graph.
@@ -79,9 +81,11 @@ class Table:
             if part is not None
         ]
         batches = rows.map(
-            lambda image, row: (
-                table._features(row),
-                *keras.tree.map_structure(lambda part: tf.gather(part, image), labels),
+            _as_it_is(
+                lambda image, row: (
+                    table._features(row),
+                    *keras.tree.map_structure(lambda part: tf.gather(part, image), labels),
+                )
             ),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,

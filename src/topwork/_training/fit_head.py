@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import keras
 
@@ -106,9 +106,7 @@ def fit_head(
     memory = MEMORY_FRACTION * available_memory()
     solved = fit_linear(examples, head.loss, intercept=head.dense.use_bias, memory=memory)
     _write(head.dense, solved)
-    figures = _measure(model, head, tables[0])
-    if len(tables) > 1:
-        figures |= {f"val_{name}": value for name, value in _measure(model, head, tables[1]).items()}
+    figures = _measure(model, head, tables)
     _say(solved, figures, time.perf_counter() - start, verbose)
     return _history(model, solved, figures, len(tables[0].batch_lengths), verbose)
 
@@ -141,11 +139,15 @@ def _write(dense: keras.layers.Dense, solved: LinearModel) -> None:
         dense.bias.assign(solved.bias)
 
 
-def _measure(model: keras.Model, head: LinearHead, table: Table) -> dict[str, float]:
-    """Loss and metrics on a data set, as `model.evaluate` gives them."""
+def _measure(model: keras.Model, head: LinearHead, tables: list[Table]) -> dict[str, float]:
+    """Loss and metrics, as `model.evaluate` gives them; those of a second data set begin with `val_`."""
+    figures: dict[str, float] = {}
     with takes_features(model, lambda features, training: head.predict(*features)):
-        data = table.dataset(None, shuffle=False)
-        return cast("dict[str, float]", model.evaluate(data, verbose=0, return_dict=True))
+        for prefix, table in zip(("", "val_"), tables, strict=False):
+            data = table.dataset(None, shuffle=False)
+            found = model.evaluate(data, verbose=0, return_dict=True)
+            figures |= {f"{prefix}{name}": value for name, value in found.items()}
+    return figures
 
 
 def _say(solved: LinearModel, figures: dict[str, float], seconds: float, verbose: str | int) -> None:
