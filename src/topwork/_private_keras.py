@@ -136,8 +136,8 @@ def dataset_functions(dataset: Any) -> Iterator[Any]:
 
 
 def constant_below(dataset: Any) -> bool:
-    """Whether a dataset gives what it gave the first time: `.cache()`."""
-    return type(dataset).__name__ == "CacheDataset"
+    """Whether a dataset gives what it gave the first time: `.cache()`, or the user's word for it."""
+    return type(dataset).__name__ == "CacheDataset" or getattr(dataset, "is_constant", False) is True
 
 
 _PARTS = ("_TakeDataset", "_SkipDataset", "_ShardDataset", "_TakeWhileDataset")

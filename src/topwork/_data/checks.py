@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -19,15 +20,29 @@ from topwork._networks.pixel_range import expected_range
 
 
 class Guard:
-    """Looks at each batch of a data set, before anything is trained on it."""
+    """Looks at each batch of a data set, before anything is trained on it.
+
+    Args:
+        model: Says what pixels and labels it takes.
+        data_name: For messages: ``"the training data"``.
+        labelled: Whether labels and weights are looked at too.
+        warns: Whether to warn of pixels of another range than the model expects.
+        raises: False where all was looked through already.
+    """
 
     def __init__(
-        self, model: keras.Model, data_name: str, *, labelled: bool = True, warns: bool = True
+        self,
+        model: keras.Model,
+        data_name: str,
+        *,
+        labelled: bool = True,
+        warns: bool = True,
+        raises: bool = True,
     ) -> None:
-        self._data_name = data_name
+        self._data_name, self._raises = data_name, raises
         self._input_names = [tensor.name for tensor in model.inputs]
         self._range = expected_range(model) if warns else None
-        self._labels = _LabelCheck(model) if labelled else None
+        self._labels = _LabelCheck(model) if labelled and raises else None
         self._n_seen = 0
 
     def check(self, inputs: list[Any], y: Any, sample_weight: Any = None) -> None:
@@ -40,13 +55,13 @@ class Guard:
             check_sample_weight(sample_weight, self._data_name)
         self._n_seen += n_images
 
-    def look_through(self, source: Source, most: int | None = None) -> None:
-        """Check a whole data set, or its first batches."""
-        for number, batch in enumerate(source.batches(), start=1):
+    def look_through(self, source: Source) -> Source:
+        """The data, after all of what is in memory was checked, and of other data the first batch."""
+        first = [] if source.first is None else [source.first]
+        for batch in source.batches() if source.is_in_memory else first:
             self.check(batch.inputs, batch.y, batch.sample_weight)
-            if number == most:
-                break
         self.check_not_empty()
+        return dataclasses.replace(source, is_checked=True) if source.is_in_memory else source
 
     def check_not_empty(self) -> None:
         """Raise if no image has been seen."""
@@ -55,7 +70,7 @@ class Guard:
 
     def _check_pixels(self, inputs: list[Any]) -> None:
         for name, array in zip(self._input_names, inputs, strict=True):
-            if array is not None:
+            if array is not None and self._raises:
                 self._check_finite(name, array)
         # A black image tells nothing: the first batch with anything else in it decides.
         if self._range is not None and inputs[0].any():

@@ -27,9 +27,9 @@ def open_data_set(model: keras.Model, x: Any, steps: int | None) -> tuple[str, S
     if isinstance(x, keras.utils.PyDataset):
         return "keras.utils.PyDataset", _from_py_dataset(model, x, steps)
     if inspect.isgeneratorfunction(x):
-        return "generator", _from_dataset(model, _dataset_of(x), steps)
+        return "generator", _from_dataset(model, _dataset_of(x, x), steps)
     if type(x).__module__.startswith("torch.utils.data"):
-        return "DataLoader", _from_dataset(model, _dataset_of(x.__iter__), steps)
+        return "DataLoader", _from_dataset(model, _dataset_of(x.__iter__, x), steps)
     return "", None
 
 
@@ -98,7 +98,7 @@ def _readable(dataset: tf.data.Dataset) -> Iterator[Any]:
         yield element
 
 
-def _dataset_of(make: Callable[[], Any]) -> tf.data.Dataset:
+def _dataset_of(make: Callable[[], Any], given: Any) -> tf.data.Dataset:
     """What a generator function yields, as a dataset that can be read again."""
     first = next(iter(make()), None)
     if first is None:
@@ -106,7 +106,9 @@ def _dataset_of(make: Callable[[], Any]) -> tf.data.Dataset:
     signature = map_arrays(
         lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), _arrays_of(first)
     )
-    return tf.data.Dataset.from_generator(lambda: map(_arrays_of, make()), output_signature=signature)
+    dataset = tf.data.Dataset.from_generator(lambda: map(_arrays_of, make()), output_signature=signature)
+    dataset.is_constant = getattr(given, "is_constant", False)
+    return dataset
 
 
 def _arrays_of(element: Any) -> Any:

@@ -41,9 +41,23 @@ def randomness_in(x: Any) -> str | None:
     """What makes the images of a data set change, for a message; None if nothing is found."""
     if isinstance(x, tf.data.Dataset):
         return _changes_in_dataset(x)
-    if isinstance(x, keras.utils.PyDataset) and x.num_batches:
+    if isinstance(x, keras.utils.PyDataset) and x.num_batches and not _is_called_constant(x):
         return _changes_in_py_dataset(x)
     return None
+
+
+def python_in(x: Any) -> str | None:
+    """The Python code that a data set runs, which cannot be read, only tried; None if there is none."""
+    if isinstance(x, keras.utils.PyDataset):
+        return None if _is_called_constant(x) else type(x).__name__
+    if not isinstance(x, tf.data.Dataset) or constant_below(x):
+        return None
+    found = sorted(set(filter(_PYTHON_OPERATION.fullmatch, _operations(x))))
+    return ", ".join(found) or None
+
+
+def _is_called_constant(x: Any) -> bool:
+    return getattr(x, "is_constant", False) is True
 
 
 def warn_of_randomness(x: Any, name: str) -> None:
@@ -77,11 +91,8 @@ def _changes_in_dataset(dataset: tf.data.Dataset) -> str | None:
     if steps is not None:
         return steps
     # What Python does cannot be read off the graph, only tried.
-    if is_python and not _same(*(_digests(each.take(_MOST_BATCHES)) for each in (dataset, dataset))):
-        return (
-            "Python code, and images that differ when it is read twice (if they only come in another "
-            "order, leave out the shuffling, which fit does)"
-        )
+    if is_python and _differs_when_read_twice(dataset):
+        return "Python code, and images that differ when it is read twice"
     return None
 
 
@@ -89,6 +100,17 @@ def has_changing_state(operation: str) -> bool:
     """Whether what an operation gives may change, by its state; reading a variable is none."""
     known = (_VARIABLE_OPERATION, _HARMLESS_OPERATION)
     return is_stateful(operation) and not any(each.fullmatch(operation) for each in known)
+
+
+def _differs_when_read_twice(dataset: tf.data.Dataset) -> bool:
+    once, again = (list(_digests(dataset.take(_MOST_BATCHES))) for _ in range(2))
+    if once == again:
+        return False
+    if not set(once) & set(again):
+        return True
+    # Some came again: perhaps all do, in another order, which only all of them tell.
+    once, again = (sorted(_digests(dataset)) for _ in range(2))
+    return once != again
 
 
 def _changing_steps(dataset: tf.data.Dataset) -> str | None:
@@ -139,7 +161,3 @@ def _digests(elements: Iterable[Any]) -> Iterator[bytes]:
             for part in row:
                 digest.update(np.ascontiguousarray(part).tobytes())
             yield digest.digest()
-
-
-def _same(once: Iterable[bytes], again: Iterable[bytes]) -> bool:
-    return list(once) == list(again)

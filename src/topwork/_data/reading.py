@@ -72,12 +72,6 @@ def build_sequential(model: Any, x: Any) -> None:
         model.build((None, *shape[1:]))
 
 
-def first_inputs(source: Source) -> list[Any] | None:
-    """The inputs of the first batch; None of a data set without any."""
-    first = next(source.batches(), None)
-    return None if first is None else first.inputs
-
-
 def _refuse_separate(y: Any, sample_weight: Any, kind: str) -> None:
     for name, value in (("y", y), ("sample_weight", sample_weight)):
         if value is not None:

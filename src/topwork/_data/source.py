@@ -40,6 +40,7 @@ class Source:
         given: Images (or a data set), labels and sample weights as `model.fit` takes them.
         images: The arrays of images, or the data set, as the user gave them.
         only_plainly: Why its images cannot be computed once: "the data set ..."; None where they can.
+        is_checked: Whether all of it was looked through already.
         is_endless: Whether what was given repeats without end what `batches` reads once.
         class_names: The names of the classes, where the data set has them.
     """
@@ -50,16 +51,21 @@ class Source:
     given: tuple[Any, Any, Any] = (None, None, None)
     images: tuple[Any, ...] = ()
     only_plainly: str | None = None
+    is_checked: bool = False
     is_endless: bool = False
     class_names: tuple[str, ...] | None = None
+
+    @functools.cached_property
+    def first(self) -> Batch | None:
+        """The first batch, read once for all that is asked of it; None of a data set without any."""
+        return next(self.batches(), None)
 
     @functools.cached_property
     def n_images_at_least(self) -> int | None:
         """How many images there are, judged by the first batch; None where there is no telling."""
         if self.n_batches is None:
             return None
-        first = next(self.batches(), None)
-        return 0 if first is None else (self.n_batches - 1) * len(first) + 1
+        return 0 if self.first is None else (self.n_batches - 1) * len(self.first) + 1
 
 
 def unpacked(

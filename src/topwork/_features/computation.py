@@ -14,6 +14,7 @@ import keras
 
 from topwork._data.augmenting import Augment, on_arrays
 from topwork._data.checks import Guard
+from topwork._data.randomness import python_in
 from topwork._data.reading import Source
 from topwork._data.shared_images import shared_images
 from topwork._errors import InputError
@@ -140,11 +141,13 @@ class Computation:
     def tables(self, *runs: Run) -> list[Table]:
         """Run the frozen part over data sets, or find what was stored of them.
 
-        That there is room for all of them is known before anything is computed for the first. Of two, the
-        data to train on and to validate on, the images that are in both are said.
+        That what lies in memory can be used, and that there is room for all, is known before anything is
+        computed. Of two, the data to train on and to validate on, the images that are in both are said.
         """
+        runs = tuple(map(self._looked_through, runs))
         if self._collection is None:
             self._frozen.prepare()
+        _say_what_cannot_be_known(runs, self._verbose)
         shared = shared_images(*(run.source for run in runs)) if len(runs) == 2 else None
         if shared is not None:
             pairs = zip(runs, shared.sources, strict=True)
@@ -154,8 +157,15 @@ class Computation:
             shared.warn()
         return tables
 
+    def _looked_through(self, run: Run) -> Run:
+        if run.source.is_checked or not run.source.is_in_memory:
+            return run
+        guard = Guard(self._model, f"the {run.name}", labelled=run.labelled, warns=False)
+        return dataclasses.replace(run, source=guard.look_through(run.source))
+
     def _table(self, run: Run, sink: Sink) -> Table:
-        guard = Guard(self._model, f"the {run.name}", labelled=run.labelled)
+        is_checked = run.source.is_checked
+        guard = Guard(self._model, f"the {run.name}", labelled=run.labelled, raises=not is_checked)
         with progress(run.name, run.source.n_batches, "batch", self._verbose) as count:
             table = compute_table(
                 self._frozen,
@@ -213,3 +223,15 @@ class Computation:
             return ""
         apart = "" if difference is None else f", {100 * difference:.2g} % from the model's own"
         return f" by {engine}{apart}"
+
+
+def _say_what_cannot_be_known(runs: Sequence[Run], verbose: str | int) -> None:
+    """Say in one line that data is made by Python code, which may give other images another time."""
+    made = {run.name: python_in(run.source.given[0]) for run in runs}
+    by_python = [f"{name} ({code})" for name, code in made.items() if code is not None]
+    if by_python:
+        say(
+            f"the {' and the '.join(by_python)} comes from Python code. Whether that gives the same "
+            "images in every epoch cannot be known; where it does, data.is_constant = True says so.",
+            verbose,
+        )

@@ -20,7 +20,7 @@ from topwork._data.checks import Guard
 from topwork._data.imbalance import labels_at_once, warn_of_rare_classes
 from topwork._data.origin import has_units, learn_names, targets_of
 from topwork._data.randomness import randomness_in
-from topwork._data.reading import Source, build_sequential, first_inputs
+from topwork._data.reading import Source, build_sequential
 from topwork._data.shared_images import shared_images
 from topwork._data.weighting import complete
 from topwork._errors import InputError, public, verb, warn
@@ -145,15 +145,15 @@ def fit(
     schedule.check(has_validation=data.validation_data is not None)
     train, validation = data.open(model, steps_per_epoch, validation_steps)
     schedule = weighted(model, train, schedule)
-    _check_before(model, train, validation)
+    train, validation = _looked_through(model, train, validation)
     warn_of_rare_classes(model, train, *labels_at_once(train), class_weight)
     learn_names(model, x)
     if has_units(model):
         set_units(model, targets_of(x, y))
-    halves = None if cache is False else _split(model, data, train, verbose)
+    halves = None if cache is False else _split(model, train, validation, verbose)
     if halves is None:
-        if augment is not None:
-            on_arrays(augment)(next(train.batches()).inputs)
+        if augment is not None and train.first is not None:
+            on_arrays(augment)(train.first.inputs)
         with rates_restored(callbacks):
             history = _fit_plainly(model, train, validation, augment, schedule)
         say_if_not_converged(model, history, callbacks, None, verbose)
@@ -192,13 +192,15 @@ def _check_model(model: keras.Model) -> None:
         )
 
 
-def _split(model: keras.Model, data: Data, source: Source, verbose: str | int) -> Split | None:
+def _split(
+    model: keras.Model, train: Source, validation: Source | None, verbose: str | int
+) -> Split | None:
     """The model in two if something can be computed once for this data; else say why not."""
-    if source.only_plainly is not None:
-        warn(f"nothing of {model.name!r} is computed once, because {source.only_plainly}.")
+    if train.only_plainly is not None:
+        warn(f"nothing of {model.name!r} is computed once, because {train.only_plainly}.")
         return None
-    for name, x in (("data set", data.x), ("validation data", data.validation[0])):
-        randomness = randomness_in(x)
+    for name, source in (("data set", train), ("validation data", validation)):
+        randomness = None if source is None else randomness_in(source.given[0])
         if randomness is not None:
             warn(
                 f"the {name} is augmented at random: it has {randomness}. Computing it once would "
@@ -207,7 +209,7 @@ def _split(model: keras.Model, data: Data, source: Source, verbose: str | int) -
             return None
     try:
         with model.distribute_strategy.scope():
-            return split(model, first_inputs(source))
+            return split(model, None if train.first is None else train.first.inputs)
     except NotSplittable as reason:
         _say_not_split(model, reason, verbose)
         return None
@@ -221,12 +223,14 @@ def _say_not_split(model: keras.Model, reason: NotSplittable, verbose: str | int
         say(f"{verb()}: {text}", verbose)
 
 
-def _check_before(model: keras.Model, train: Source, validation: Source | None) -> None:
-    """What can be checked before anything is computed: all of arrays, of data sets a batch."""
-    for source, name in ((train, "training data"), (validation, "validation data")):
-        if source is not None:
-            most = None if source.is_in_memory else 1
-            Guard(model, f"the {name}", warns=False).look_through(source, most)
+def _looked_through(
+    model: keras.Model, train: Source, validation: Source | None
+) -> tuple[Source, Source | None]:
+    """The data, after what can be checked before anything is computed."""
+    train = Guard(model, "the training data", warns=False).look_through(train)
+    if validation is not None:
+        validation = Guard(model, "the validation data", warns=False).look_through(validation)
+    return train, validation
 
 
 def _fit_plainly(
@@ -234,7 +238,7 @@ def _fit_plainly(
 ) -> keras.callbacks.History:
     for source, name in ((train, "training data"), (validation, "validation data")):
         if source is not None:
-            Guard(model, f"the {name}").look_through(source, 1)  # warns, where nothing else reads it
+            Guard(model, f"the {name}", raises=False).look_through(source)  # warns of pixels
     if validation is not None:
         shared = shared_images(train, validation)
         if shared is not None and train.is_in_memory and validation.is_in_memory:

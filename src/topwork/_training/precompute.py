@@ -10,7 +10,7 @@ import keras
 
 from topwork._data.augmenting import PASS_AUGMENT, check_augment
 from topwork._data.randomness import randomness_in
-from topwork._data.reading import build_sequential, first_inputs, open_source
+from topwork._data.reading import build_sequential, open_source
 from topwork._errors import InputError, public
 from topwork._features.computation import Computation, Run, open_cache
 from topwork._features.frozen_part import FrozenPart
@@ -72,12 +72,12 @@ def precompute(
         )
     check_augment(augment, views)
     cache = open_cache("disk", cache_dir, engine, precision)
-    randomness = randomness_in(x)
+    source = open_source(model, x)
+    randomness = randomness_in(source.given[0])
     if randomness is not None:
         raise InputError(f"the data set is augmented at random: it has {randomness}. {PASS_AUGMENT}")
-    source = open_source(model, x)
     try:
-        halves = split(model, first_inputs(source))
+        halves = split(model, None if source.first is None else source.first.inputs)
     except NotSplittable as reason:
         raise InputError(
             f"nothing of {model.name!r} can be computed once, because {reason}. Freeze the "
