@@ -117,7 +117,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def quickstart(session: nox.Session) -> None:
     """The README's quickstart: a network pretrained on printed letters, grafted to read digits."""
-    session.install(".", *group("examples"))
+    session.install(".[plots]", "pillow", "scikit-learn")
     session.run("python", "examples/quickstart.py", *session.posargs, env=QUIET)
 
 
