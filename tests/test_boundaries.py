@@ -11,11 +11,13 @@ import pytest
 import tensorflow as tf
 
 from topwork._evidence.boundaries import NOT_AT_ALL, _copy, _Data, compare_boundaries
-from topwork._evidence.comparison import standard_error
+from topwork._evidence.scores import mean_average_precision, r2, standard_error
 from topwork._networks.backbones import load_backbone
+from topwork._networks.classifier import task_of
 from topwork._networks.freezing import fine_tune, freeze
 from topwork._networks.heads import add_head
 from topwork._training.fit import fit
+from topwork._training.fit_head import fit_head
 
 
 def coloured(n_images: int, seed: int) -> tuple[Any, Any]:
@@ -139,7 +141,7 @@ def test_the_model_is_left_as_it_was_when_it_fails() -> None:
 def test_a_backbone_is_copied_with_its_preprocessing() -> None:
     model = add_head(n_classes=3)(freeze(load_backbone("vgg16", weights=None, input_shape=(32, 32, 3))))
     images = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype("float32")
-    copy = _copy(model)
+    copy = _copy(model, task_of(model))
     copy.set_weights(model.get_weights())
     np.testing.assert_allclose(
         copy.predict(images, verbose=0), model.predict(images, verbose=0), rtol=1e-5
@@ -171,9 +173,76 @@ def test_the_accuracy_of_the_model_as_it_is(kind: str) -> None:
     if kind == "floats in a dataset":
         labels = VALIDATION[1][:, None].astype("float32")
         parts = (tf.data.Dataset.from_tensor_slices((VALIDATION[0], labels)).batch(16),)
-    row, n_images = _Data((), parts if len(parts) > 1 else parts[0], None, 0).evaluate(model)
-    assert row.accuracy == pytest.approx(model.evaluate(*parts, verbose=0)[1])
-    assert n_images == 40
+    data = _Data((), parts if len(parts) > 1 else parts[0], task_of(model), {}, 0)
+    accuracy, error, n_images = data.judge(model)
+    assert accuracy == pytest.approx(model.evaluate(*parts, verbose=0)[1])
+    assert (error, n_images) == (standard_error(accuracy, 40), 40)
+
+
+def test_logits_of_one_unit_are_counted_from_0_on() -> None:
+    model = with_head(1)
+    model.layers[-1].activation = keras.activations.linear
+    model.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True), metrics=["accuracy"])
+    fit(model, *TRAIN, epochs=2, verbose=0)
+    found = compare_boundaries(
+        model, TRAIN, VALIDATION, boundaries=["conv_3"], epochs=1, learning_rate=1e-9, verbose=0
+    )
+    right = (model.predict(VALIDATION[0], verbose=0)[:, 0] > 0) == VALIDATION[1]
+    assert [row.accuracy for row in found] == pytest.approx([right.mean()] * 2, abs=0.03)
+
+
+def with_task(n: int, task: str) -> keras.Model:
+    return add_head(n, dropout=0, hidden_units=None, task=task)(freeze(trunk()))
+
+
+@pytest.mark.parametrize("task", ["labels", "numbers"])
+def test_several_labels_and_numbers(task: str) -> None:
+    """The first of two is in the images, the other is chance; as topwork makes a head, or by hand."""
+    rng = np.random.default_rng(0)
+
+    def targets(labels: Any) -> Any:
+        chance = rng.integers(0, 2, len(labels)) if task == "labels" else rng.normal(0, 9, len(labels))
+        return np.stack([labels if task == "labels" else 5000.0 + 10 * labels, chance], axis=1)
+
+    train, validation = (TRAIN[0], targets(TRAIN[1])), (VALIDATION[0], targets(VALIDATION[1]))
+    model = with_task(2, task)
+    fit_head(model, *train, verbose=0)
+    options: dict[str, Any] = {"boundaries": ["conv_3"], "epochs": 1, "verbose": 0}
+    found = compare_boundaries(model, train, validation, learning_rate=1e-9, **options)
+    values = model.predict(validation[0], verbose=0)
+    if task == "labels":
+        metric, expected = "mean average precision", mean_average_precision(validation[1], values)
+    else:
+        metric, expected = "R²", r2(validation[1], values).mean()
+    assert [row.metric for row in found] == [metric] * 2
+    assert [row.score for row in found] == pytest.approx([expected] * 2, abs=0.02)
+    assert all(0 < row.standard_error < 0.5 for row in found)
+    assert all(np.isnan(row.accuracy) for row in found)
+    assert f"{metric} on 40 images" in str(found)
+    assert f"{expected:.3f}" in str(found)
+    assert metric in found.plot().axes[0].get_xlabel()
+
+
+@pytest.mark.parametrize(
+    ("units", "loss", "labels", "metric"),
+    [
+        (2, "mse", np.eye(2), "R²"),
+        (1, "mae", np.array([0.5, 1.5]), "R²"),
+        (3, "binary_crossentropy", np.array([[1, 0, 1], [0, 0, 1]]), "mean average precision"),
+        (2, "binary_crossentropy", np.eye(2), "mean average precision"),
+    ],
+)
+def test_heads_of_ones_own_are_known_by_their_loss(
+    units: int, loss: str, labels: Any, metric: str
+) -> None:
+    activation = "sigmoid" if "binary" in loss else None
+    base = trunk()
+    pooled = keras.layers.GlobalAveragePooling2D()(base.output)
+    model = keras.Model(base.inputs, keras.layers.Dense(units, activation)(pooled), name="own")
+    model.compile("sgd", loss)
+    train, validation = (TRAIN[0], labels[TRAIN[1]]), (VALIDATION[0], labels[VALIDATION[1]])
+    options: dict[str, Any] = {"boundaries": ["conv_3"], "epochs": 1, "verbose": 0}
+    assert {row.metric for row in compare_boundaries(model, train, validation, **options)} == {metric}
 
 
 def test_not_at_all_is_nothing_that_fine_tune_takes_by_mistake() -> None:
@@ -194,11 +263,22 @@ def test_something_else_than_a_model() -> None:
         compare_boundaries("inception_v3", TRAIN, VALIDATION)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("units", "loss"), [(2, "mse"), (3, "binary_crossentropy")])
-def test_a_model_that_is_no_classifier(units: int, loss: str) -> None:
-    model = add_head(units)(trunk())
-    model.compile("sgd", loss)
-    with pytest.raises(ValueError, match=rf"gives \(None, {units}\), and its loss is '{loss}'\. Compile"):
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("labels", r"training data has other ones\. Received: ndarray of shape \(64,\)"),
+        ("numbers", r"labels of shape \(32,\), and the model gives 3 numbers for each image"),
+    ],
+)
+def test_labels_of_another_kind_than_the_model_is_for(task: str, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^compare_boundaries: .*{message}"):
+        compare_boundaries(with_task(3, task), TRAIN, VALIDATION, verbose=0)
+
+
+def test_a_model_without_one_vector_of_outputs() -> None:
+    model = trunk()
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=r"^compare_boundaries: the model must .* one output of shape"):
         compare_boundaries(model, TRAIN, VALIDATION)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +13,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from topwork._evidence.comparison import Comparison, standard_error
+from topwork._evidence.comparison import Comparison
 from topwork._evidence.cuts import CutRow, compare_cuts
+from topwork._evidence.probe import fit_probe
+from topwork._evidence.scores import mean_average_precision, standard_error
+from topwork._evidence.tasks import Looked
 from topwork._networks.backbones import cut_points, load_backbone
 from topwork._networks.blocks import block_ends, multiply_adds, parameters, spread, up_to
 from topwork._networks.graph import steps
+from topwork.data import read_folder
 
 SIZE = 32
 
@@ -152,8 +157,6 @@ def test_rows_say_what_a_cut_gives_and_costs() -> None:
 
 def test_the_features_are_those_of_the_network_cut_there() -> None:
     """Accuracies by another way: the cut network's predictions, averaged, and the same probe."""
-    from topwork._evidence.probe import fit_probe
-
     network = small_network()
     cuts = compare_cuts(network, TRAIN, VALIDATION, verbose=0)
     for each in cuts:
@@ -168,6 +171,111 @@ def test_an_early_cut_wins_where_colour_tells_the_classes_apart() -> None:
     cuts = compare_cuts("mobilenet", train, validation, weights=None, verbose=0)
     assert cuts.best.cut_layer in ("conv_pw_1_relu", "conv_pw_2_relu", "conv_pw_3_relu")
     assert cuts.best.accuracy > cuts[-1].accuracy + 0.15
+
+
+def test_several_labels() -> None:
+    """The first is the tint of the image, the second is seldom there, the third is chance."""
+    rng = np.random.default_rng(0)
+
+    def data(images: Any, classes: Any) -> Any:
+        rare, chance = rng.random(len(classes)) < 0.1, rng.random(len(classes)) < 0.5
+        return images, np.stack([classes, rare, chance], axis=1).astype("float32")
+
+    train, validation = data(*TRAIN), data(*VALIDATION)
+    cuts = compare_cuts(small_network(), train, validation, verbose=0)
+    assert cuts.title == (
+        "Linear probes on 60 images with 3 labels, their mean average precision on 40 others"
+    )
+    network = small_network()
+    again = compare_cuts(network, train, validation, cut_layers=["sum"], task="labels", verbose=0)
+    cut = keras.Model(network.inputs, network.get_layer("sum").output)
+    features = [cut.predict(x, verbose=0).mean(axis=(1, 2)) for x in (TRAIN[0], VALIDATION[0])]
+    scores = fit_probe(features[0], train[1], "labels").scores(features[1])
+    assert again[0].score == pytest.approx(mean_average_precision(validation[1], scores), abs=0.02)
+    assert again[0].metric == "mean average precision"
+    assert math.isnan(again[0].accuracy)
+    assert f"{again[0].score:.3f}  " in str(again)
+    assert "mean average precision on the validation images" in cuts.plot().axes[0].get_xlabel()
+
+
+def test_numbers() -> None:
+    network = small_network()
+    shade = [images.mean(axis=(1, 2, 3)) for images in (TRAIN[0], VALIDATION[0])]
+    cuts = compare_cuts(
+        network, (TRAIN[0], shade[0]), (VALIDATION[0], shade[1]), cut_layers=["sum"], verbose=0
+    )
+    assert cuts.title == "Linear probes on 60 images with 1 number, their R² on 40 others"
+    assert 0.9 < cuts.best.score <= 1
+    assert cuts.best.standard_error < 0.1
+    whole = [np.round(values) for values in shade]
+    options: dict[str, Any] = {"cut_layers": ["sum"], "verbose": 0}
+    ages = compare_cuts(
+        network, (TRAIN[0], whole[0]), (VALIDATION[0], whole[1]), task="numbers", **options
+    )
+    assert ages.best.score == pytest.approx(cuts.best.score, abs=0.05)
+    two = [np.stack([x, -3 * x], axis=1) for x in shade]
+    both = compare_cuts(network, (TRAIN[0], two[0]), (VALIDATION[0], two[1]), **options)
+    assert both.best.score == pytest.approx(cuts.best.score, abs=0.02)
+
+
+class TestWhatLabelsAre:
+    """Found out batch by batch."""
+
+    ONE_HOT, SEVERAL = np.eye(3), np.array([[1, 1, 0], [0, 0, 0]])
+    WHOLE, REAL = np.array([0, 2, 1]), np.array([0.5, 3.0])
+
+    @pytest.mark.parametrize(
+        ("seen", "task"),
+        [
+            ([ONE_HOT, ONE_HOT], "classes"),
+            ([ONE_HOT, SEVERAL, ONE_HOT], "labels"),
+            ([SEVERAL, ONE_HOT], "labels"),
+            ([WHOLE, ONE_HOT], "classes"),
+            ([WHOLE[:, None]], "classes"),
+            ([REAL, WHOLE], "numbers"),
+            ([REAL[:, None]], "numbers"),
+            ([np.array([[0.5, 2.0]]), np.eye(2), np.ones((2, 2))], "numbers"),
+            ([np.array([True, False])], "classes"),
+        ],
+    )
+    def test_together(self, seen: list[Any], task: str) -> None:
+        looked = Looked(None)
+        for labels in seen:
+            looked.see(labels, "the data")
+        assert looked.task == task
+
+    @pytest.mark.parametrize(
+        ("seen", "message"),
+        [
+            ([WHOLE, REAL], "label 0.5"),
+            ([WHOLE, SEVERAL], "single 1 in each row"),
+            ([SEVERAL, SEVERAL * 0.5], "rows of 0 and 1"),
+            ([SEVERAL, WHOLE], "rows of 0 and 1"),
+            ([REAL, np.array([np.nan])], "finite"),
+            ([np.array(["a"])], "np.unique"),
+        ],
+    )
+    def test_contradictions(self, seen: list[Any], message: str) -> None:
+        looked = Looked(None)
+        for labels in seen[:-1]:
+            looked.see(labels, "the data")
+        with pytest.raises(ValueError, match=message):
+            looked.see(seen[-1], "the data")
+
+    def test_read_folder_knows(self, tmp_path: Path) -> None:
+        files = [tmp_path / f"{i}.png" for i in range(4)]
+        for file in files:
+            keras.utils.save_img(file, np.zeros((4, 4, 3)))
+        tables: dict[str, dict[str, Any]] = {
+            "labels": {"cat": [1, 0, 1, 0], "dog": [0, 1, 0, 1]},
+            "classes": {"label": ["cat", "dog", "cat", "dog"]},
+            "numbers": {"grams": [1, 2, 3, 4.0]},
+        }
+        for task, columns in tables.items():
+            data = read_folder({"path": files, **columns}, (4, 4), task=task)
+            looked = Looked(None)
+            looked.trust(data)
+            assert looked.task == task
 
 
 @pytest.mark.slow
@@ -403,11 +511,13 @@ def test_plot_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
             r"training data has no labels\. Pass \(images, labels\)",
         ),
         ((TRAIN[0], ["cat", "dog"] * 30), VALIDATION, r"must be class numbers.*np\.unique\(labels"),
+        (TRAIN, (VALIDATION[0], VALIDATION[1] + 0.5), r"data has the label 0\.5\. Number the classes"),
         (
-            (TRAIN[0], TRAIN[1] + 0.5),
-            VALIDATION,
-            r"training data has the label 0\.5\. Number the classes",
+            (TRAIN[0], np.full((60, 3), 0.5)),
+            (VALIDATION[0], np.full((40, 2), 0.5)),
+            r"has 3 numbers for an image, and the validation data 2\. Read both",
         ),
+        ((TRAIN[0], np.ones((60, 2, 2))), VALIDATION, r"must be class numbers, or one-hot"),
         (TRAIN, (VALIDATION[0], np.full((40, 3), 1)), r"one-hot, a single 1 in each row.* \[1 1 1\]"),
         ((TRAIN[0], TRAIN[1] * 0 + 4), VALIDATION, r"all images of the training data have the label 4"),
         (
@@ -425,6 +535,31 @@ def test_plot_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_data_that_cannot_be_compared(train: Any, validation: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"^compare_cuts: .*{message}"):
         compare_cuts(small_network(), train, validation, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("labels", r"rows of 0 and 1, one for each, and the training data has other"),
+        ("regression", r"task must be one of 'classes', 'labels', 'numbers', or None .*'regression'"),
+    ],
+)
+def test_a_task_that_cannot_be(task: str, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^compare_cuts: .*{message}"):
+        compare_cuts(small_network(), TRAIN, VALIDATION, task=task, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "message"),
+    [
+        ("labels", np.zeros((40, 2)), "average precision .* be known: no image has any of the labels"),
+        ("numbers", np.full(40, 3), "R² on .* cannot be known: all images have the same numbers"),
+    ],
+)
+def test_a_score_that_is_not_defined(task: str, labels: Any, message: str) -> None:
+    train = np.stack([TRAIN[1]] * 2, axis=1) if task == "labels" else TRAIN[1]
+    with pytest.raises(ValueError, match=rf"^compare_cuts: .*{message}"):
+        compare_cuts(small_network(), (TRAIN[0], train), (VALIDATION[0], labels), task=task, verbose=0)
 
 
 def test_a_dataset_without_labels() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from topwork._data.images import Setting
-from topwork._networks.heads import UNITS
+from topwork._data.source import Source
 from topwork._networks.record import Record, read_record, write_record
 from topwork._private_keras import dataset_inputs, is_shuffled, keeps_order
 
@@ -105,22 +105,14 @@ def learn_names(model: keras.Model, data: Any) -> None:
         write_record(model, record)
 
 
-def targets_of(data: Any, y: Any) -> Any:
-    """The labels of arrays or of a data set; of the latter read from its files' list where it has one."""
-    if y is not None:
-        return y
+def targets_of(data: Any, source: Source) -> Any:
+    """All labels: of a list of files where the data has one, else by reading through it once."""
     origin = origin_of(data)
     if origin is not None and origin.labels is not None:
         return origin.labels
-    if isinstance(data, (tf.data.Dataset, keras.utils.PyDataset)):
-        batches = data if isinstance(data, tf.data.Dataset) else (data[i] for i in range(len(data)))
-        return np.concatenate([np.asarray(keras.utils.unpack_x_y_sample_weight(b)[1]) for b in batches])
-    return data[1]
-
-
-def has_units(model: keras.Model) -> bool:
-    """Whether the model has a head for numbers, made by `add_head`, which wants to know their unit."""
-    return any(layer.name == UNITS for layer in model.layers)
+    if source.is_in_memory:
+        return source.given[1]
+    return np.concatenate([keras.tree.flatten(batch.y)[0] for batch in source.batches()])
 
 
 def _fits(model: keras.Model, n_names: int) -> bool:

@@ -10,15 +10,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
-from topwork._data.classes import class_numbers
-from topwork._data.labels import label_kind
+from topwork._data.classes import class_numbers, multi_hot, numbers_of
 from topwork._data.reading import open_source
 from topwork._errors import InputError, public, whole_number
-from topwork._evidence.comparison import Comparison, accuracy_cells, standard_error
+from topwork._evidence.comparison import Comparison, score_cells
 from topwork._evidence.labelled import LabelledData, check_data
+from topwork._evidence.scores import SCORES, judged, standard_error
 from topwork._names import published
 from topwork._networks.blocks import block_ends, spread
+from topwork._networks.classifier import Task, probabilities, task_of
 from topwork._networks.compilation import compile_arguments, fresh_optimizer, require_compiled
 from topwork._networks.freezing import _DEFAULT_LEARNING_RATE, _can_learn, _fine_tune_boundary, fine_tune
 from topwork._networks.graph import head_start, require_functional
@@ -40,18 +42,25 @@ class BoundaryRow:
         unfreeze_from: The first layer that was trained, what `fine_tune` takes; `"not at all"` for the
             model as it is.
         index: Of that layer in `model.layers`; None for the model as it is.
-        accuracy: On the validation images, after the last epoch.
-        standard_error: Of the accuracy.
+        score: On the validation images, after the last epoch: what `metric` says.
+        standard_error: Of the score.
         trainable_parameters: How many numbers were trained.
         seconds: That it took, computing what is frozen included.
+        metric: `"accuracy"`; of several labels an image `"mean average precision"`; of numbers `"R²"`.
     """
 
     unfreeze_from: str
     index: int | None
-    accuracy: float
+    score: float
     standard_error: float
     trainable_parameters: int
     seconds: float
+    metric: str = "accuracy"
+
+    @property
+    def accuracy(self) -> float:
+        """The score, if it is an accuracy; else NaN."""
+        return self.score if self.metric == "accuracy" else math.nan
 
     @property
     def name(self) -> str:
@@ -73,7 +82,7 @@ class BoundaryRow:
         return {
             "unfreeze from": self.unfreeze_from,
             "index": "-" if self.index is None else str(self.index),
-            **accuracy_cells(self.accuracy, self.standard_error),
+            **score_cells(self),
             "trainable parameters": f"{self.trainable_parameters:,}",
             "seconds": f"{self.seconds:.1f}",
         }
@@ -101,9 +110,11 @@ def compare_boundaries(
     was trained on (Yosinski et al., 2014, https://arxiv.org/abs/1411.1792).
 
     Args:
-        model: A compiled model whose head was trained.
+        model: A compiled model whose head was trained: for classes, for several labels an image or for
+            numbers, as its loss says.
         train: (images, labels) as arrays, a batched `tf.data.Dataset` or a `keras.utils.PyDataset`.
-        validation_data: Likewise; the accuracies are measured on it.
+        validation_data: Likewise; the scores are measured on it: the accuracy of classes, the mean
+            average precision of several labels an image, R² of numbers.
         boundaries: Indices as in `model.layers`, or layer names. None: the beginnings of four
             blocks, spread over the trunk.
         epochs: Of each fine-tuning.
@@ -120,8 +131,8 @@ def compare_boundaries(
         `.plot()` draws it.
 
     Raises:
-        ValueError: The model was not compiled or is no classifier, or a boundary or the data cannot
-            be used.
+        ValueError: The model was not compiled or has no one vector of outputs for an image, or a
+            boundary or the data cannot be used.
 
     Example:
         >>> import numpy as np
@@ -135,12 +146,15 @@ def compare_boundaries(
         >>> [row.unfreeze_from for row in found]
         ['not at all', 'conv_dw_13']
     """
-    _check_model(model)
+    require_functional(model)
+    require_compiled(model)
+    task = task_of(model)
     indices = _indices(model, boundaries)
-    check_data(LabelledData(train, "training data"), LabelledData(validation_data, "validation data"))
+    labelled = LabelledData(train, "training data"), LabelledData(validation_data, "validation data")
+    check_data(*labelled, task.kind)
     keeping = {"cache_dir": cache_dir, "engine": engine, "precision": precision}
-    data = _Data(train, validation_data, keeping, verbose)
-    copy, start = _copy(model), model.get_weights()
+    data = _Data(train, validation_data, task, keeping, verbose)
+    copy, start = _copy(model, task), model.get_weights()
     tuned = []
     for number, index in enumerate(indices, start=1):
         where = f"layer {index}, {model.layers[index].name!r}"
@@ -149,26 +163,17 @@ def compare_boundaries(
         fine_tune(copy, index, learning_rate=learning_rate)
         tuned.append(data.fit(copy, index, epochs))
     copy.set_weights(start)
-    untouched, n_images = data.evaluate(copy)
-    rows = (
-        dataclasses.replace(row, standard_error=standard_error(row.accuracy, n_images))
-        for row in (untouched, *tuned)
-    )
-    title = f"{model.name} after fine-tuning (epochs: {epochs}), accuracy on {n_images:,} images"
-    return Comparison(title, tuple(rows), "trained parameters")
-
-
-def _check_model(model: keras.Model) -> None:
-    require_functional(model)
-    require_compiled(model)
-    kind = label_kind(model)
-    if kind is None or not kind.is_one_class:
-        raise InputError(
-            "accuracies are compared, so that the model must have one output and "
-            "the loss sparse_categorical_crossentropy, categorical_crossentropy or, with one unit, "
-            f"binary_crossentropy. {model.name!r} gives {model.output_shape}, and its loss is "
-            f"{model.loss!r}. Compile it with one of these."
-        )
+    score, error, n_images = data.judge(copy)
+    metric = SCORES[task.kind]
+    untouched = BoundaryRow(NOT_AT_ALL, None, score, error, 0, 0.0, metric)
+    if task.kind == "classes":
+        errors = [standard_error(row.score, n_images) for row in tuned]
+        tuned = [
+            dataclasses.replace(row, standard_error=error)
+            for row, error in zip(tuned, errors, strict=True)
+        ]
+    title = f"{model.name} after fine-tuning (epochs: {epochs}), {metric} on {n_images:,} images"
+    return Comparison(title, (untouched, *tuned), "trained parameters")
 
 
 def _indices(model: keras.Model, boundaries: Sequence[int | str] | None) -> list[int]:
@@ -196,21 +201,27 @@ def _block_starts(model: keras.Model) -> list[int]:
     return [start for start in starts if any(map(_can_learn, model.layers[start:head]))]
 
 
-def _copy(model: keras.Model) -> keras.Model:
+def _copy(model: keras.Model, task: Task) -> keras.Model:
     """A model of the same layers, with variables of its own, that reports its accuracy."""
+    accuracy: Any = "accuracy"
+    if task.from_logits and task.units == 1:
+        # By its name, a metric would count from a logit of 0.5 on.
+        accuracy = keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)
+    metrics = [accuracy] if task.kind == "classes" else None
     with model.distribute_strategy.scope():
         copy = keras.models.clone_model(model)
-        arguments = {**compile_arguments(model), "metrics": ["accuracy"], "weighted_metrics": None}
+        arguments = {**compile_arguments(model), "metrics": metrics, "weighted_metrics": None}
         copy.compile(optimizer=fresh_optimizer(model.optimizer), **arguments)
     return copy
 
 
 @dataclasses.dataclass(frozen=True)
 class _Data:
-    """The data, and how to go through it. Rows have no standard error yet."""
+    """The data, and how to go through it. Rows of fitted classifiers have no standard error yet."""
 
     train: Any
     validation: Any
+    task: Task
     keeping: dict[str, Any]
     verbose: str | int
 
@@ -224,24 +235,34 @@ class _Data:
             **self.keeping,
             verbose=self.verbose,
         )
+        # An accuracy was measured in the last epoch, on the features.
+        is_known = self.task.kind == "classes"
+        accuracy = float(history.history["val_accuracy"][-1]) if is_known else math.nan
+        score, error = (accuracy, math.nan) if is_known else self.judge(model)[:2]
         return BoundaryRow(
             unfreeze_from=model.layers[index].name,
             index=index,
-            accuracy=float(history.history["val_accuracy"][-1]),
-            standard_error=math.nan,
+            score=score,
+            standard_error=error,
             trainable_parameters=sum(math.prod(each.shape) for each in model.trainable_variables),
             seconds=time.perf_counter() - start,
+            metric=SCORES[self.task.kind],
         )
 
-    def evaluate(self, model: keras.Model) -> tuple[BoundaryRow, int]:
-        """The row of the model as it is, and the number of validation images."""
+    def judge(self, model: keras.Model) -> tuple[float, float, int]:
+        """Score, standard error, and the number of validation images."""
         flat = keras.Model(model.inputs, model.outputs[0])  # takes a list, however `model` is called
-        n_images, n_right = 0, 0
+        targets, predictions = [], []
         for batch in open_source(model, self.validation).batches():
-            predictions = flat.predict_on_batch(batch.inputs)
-            n_images += len(batch)
-            is_sigmoid = predictions.shape[1] == 1
-            predicted = predictions[:, 0] > 0.5 if is_sigmoid else predictions.argmax(axis=1)
-            right = class_numbers(batch.y, "the validation data", max(2, predictions.shape[1]))
-            n_right += int((predicted == right).sum())
-        return BoundaryRow(NOT_AT_ALL, None, n_right / n_images, math.nan, 0, 0.0), n_images
+            outputs = flat.predict_on_batch(batch.inputs)
+            predictions.append(_answers(outputs, self.task))
+            targets.append(_LABELS[self.task.kind](batch.y, "the validation data", self.task.n))
+        found = judged(self.task.kind, np.concatenate(targets), np.concatenate(predictions))
+        return *found, sum(map(len, targets))
+
+
+def _answers(outputs: Any, task: Task) -> Any:
+    return np.asarray(outputs, "float64") if task.kind == "numbers" else probabilities(outputs, task)
+
+
+_LABELS = {"classes": class_numbers, "labels": multi_hot, "numbers": numbers_of}

@@ -1,9 +1,8 @@
-"""What a comparison found: rows with an accuracy each, as a table, a picture, and the best of them."""
+"""What a comparison found: rows with a score each, as a table, a picture, and the best of them."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -25,19 +24,23 @@ class Row(Protocol):
 
     @property
     def cost(self) -> float:
-        """What to have less of, where accuracies are the same."""
+        """What to have less of, where scores are the same."""
 
     @property
     def note(self) -> str:
         """The cost, for people."""
 
     @property
-    def accuracy(self) -> float:
-        """The fraction of the validation images that was classified correctly."""
+    def score(self) -> float:
+        """How good it is on the validation images, the higher, the better."""
+
+    @property
+    def metric(self) -> str:
+        """What the score is: `"accuracy"` for example."""
 
     @property
     def standard_error(self) -> float:
-        """Of the accuracy."""
+        """Of the score."""
 
     def cells(self) -> dict[str, str]:
         """Texts for a table, by the heading of their column."""
@@ -54,7 +57,7 @@ class Comparison(Generic[RowType]):
     Attributes:
         title: What was compared, on what.
         rows: In the order that they were compared in.
-        cost_name: What there is to have less of, where accuracies are the same.
+        cost_name: What there is to have less of, where scores are the same.
     """
 
     title: str
@@ -72,8 +75,8 @@ class Comparison(Generic[RowType]):
 
     @property
     def top(self) -> RowType:
-        """The row with the highest accuracy; of several, the cheapest."""
-        return max(self.rows, key=lambda row: (row.accuracy, -row.cost))
+        """The row with the highest score; of several, the cheapest."""
+        return max(self.rows, key=lambda row: (row.score, -row.cost))
 
     @property
     def best(self) -> RowType:
@@ -82,8 +85,8 @@ class Comparison(Generic[RowType]):
         The one-standard-error rule: what lies within the error was not measured to be better (Breiman,
         Friedman, Olshen and Stone, Classification and Regression Trees, 1984, section 3.4.3).
         """
-        enough = self.top.accuracy - self.top.standard_error
-        return min((row for row in self.rows if row.accuracy >= enough), key=lambda row: row.cost)
+        enough = self.top.score - self.top.standard_error
+        return min((row for row in self.rows if row.score >= enough), key=lambda row: row.cost)
 
     def __str__(self) -> str:
         header, rows = self._cells()
@@ -108,11 +111,11 @@ class Comparison(Generic[RowType]):
             return f"Best: {self._label(best)}; nothing cheaper is within one standard error of it."
         return (
             f"Best: {self._label(best)}, the cheapest within one standard error "
-            f"({_percent(top.standard_error)}) of the top, {self._label(top)}."
+            f"({score_text(top.metric, top.standard_error)}) of the top, {self._label(top)}."
         )
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the accuracies with their standard errors.
+        """Draw the scores with their standard errors.
 
         Args:
             ax: Matplotlib axes to draw on; None: a new figure.
@@ -126,14 +129,15 @@ class Comparison(Generic[RowType]):
         labels = [self._label(row) for row in self.rows]
         axes = _new_axes(labels) if ax is None else ax
         places = range(len(self))
-        enough = self.top.accuracy - self.top.standard_error
-        axes.axvspan(100 * enough, 100 * self.top.accuracy, color="0.9", lw=0, zorder=0)
+        enough = self.top.score - self.top.standard_error
+        scale = _scale(self.top)
+        axes.axvspan(scale * enough, scale * self.top.score, color="0.9", lw=0, zorder=0)
         for place, row in zip(places, self.rows, strict=True):
             _draw(axes, place, row, f"C{self._groups.index(row.group)}", is_best=row is self.best)
         axes.set_yticks(places, labels)
         axes.get_yticklabels()[self.rows.index(self.best)].set_fontweight("bold")
         axes.set_ylim(len(self) - 0.5, -0.5)
-        axes.set_xlabel("validation accuracy (%)\ngrey: within one standard error of the top")
+        axes.set_xlabel(f"{_axis_name(self.top)}\ngrey: within one standard error of the top")
         axes.grid(axis="x", color="0.85", lw=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
@@ -148,17 +152,26 @@ class Comparison(Generic[RowType]):
         return list(dict.fromkeys(row.group for row in self.rows))
 
 
-def standard_error(accuracy: float, n_images: int) -> float:
-    """Of a fraction of `n_images` independent images: sqrt(p (1 - p) / n)."""
-    return math.sqrt(accuracy * (1 - accuracy) / n_images)
+def score_cells(row: Row) -> dict[str, str]:
+    """The score and its error, for a table."""
+    return {
+        row.metric: score_text(row.metric, row.score),
+        "± s.e.": score_text(row.metric, row.standard_error),
+    }
 
 
-def accuracy_cells(accuracy: float, error: float) -> dict[str, str]:
-    return {"accuracy": f"{100 * accuracy:.2f} %", "± s.e.": f"{100 * error:.2f} %"}
+def score_text(metric: str, value: float) -> str:
+    """An accuracy in per cent, other scores as they are."""
+    return f"{100 * value:.2f} %" if metric == "accuracy" else f"{value:.3f}"
 
 
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.2f} %"
+def _scale(row: Row) -> int:
+    return 100 if row.metric == "accuracy" else 1
+
+
+def _axis_name(row: Row) -> str:
+    is_accuracy = row.metric == "accuracy"
+    return "validation accuracy (%)" if is_accuracy else f"{row.metric} on the validation images"
 
 
 def _new_axes(labels: list[str]) -> Any:
@@ -168,9 +181,9 @@ def _new_axes(labels: list[str]) -> Any:
 
 def _draw(axes: Any, place: int, row: Row, colour: str, *, is_best: bool) -> None:
     axes.errorbar(
-        100 * row.accuracy,
+        _scale(row) * row.score,
         place,
-        xerr=100 * row.standard_error,
+        xerr=_scale(row) * row.standard_error,
         fmt="o",
         color=colour,
         markerfacecolor=colour if is_best else "white",

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from topwork._data.classes import Classes, classes_of
 from topwork._errors import InputError, warn
 from topwork._evidence.labelled import LabelledData
+from topwork._evidence.tasks import Looked, Targets
 from topwork._features.computation import Cache, Computation, Run
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.table import Table
@@ -29,15 +29,13 @@ class AverageFeatures:
         network: The network.
         cuts: The layers.
         tables: By the name of the data set; a row has the vectors of all layers.
-        train_classes: (images,), numbered from 0.
-        validation_classes: Likewise.
+        targets: The labels of both.
     """
 
     network: keras.Model
     cuts: list[str]
     tables: dict[str, Table]
-    train_classes: Classes
-    validation_classes: Classes
+    targets: Targets
 
     def at(self, cut: str, data: str) -> npt.NDArray[np.float32]:
         """The features at one of the layers, (images, features)."""
@@ -45,12 +43,20 @@ class AverageFeatures:
 
 
 def average_features(
-    network: keras.Model, cuts: list[str], data: list[LabelledData], cache: Cache, verbose: str | int
+    network: keras.Model,
+    cuts: list[str],
+    data: list[LabelledData],
+    looked: Looked,
+    cache: Cache,
+    verbose: str | int,
 ) -> AverageFeatures:
     """Run a network once over each of two data sets, the one to train on first."""
     computation = Computation(network, FrozenPart(_averages(network, cuts), cache.engine), cache, verbose)
     tables = computation.tables(
-        *(Run(each.open(network), f"{each.name} ({network.name})", labelled=False) for each in data)
+        *(
+            Run(each.open(network, looked), f"{each.name} ({network.name})", labelled=False)
+            for each in data
+        )
     )
     computation.say(tables)
     if any(table.sample_weight is not None for table in tables):
@@ -59,7 +65,7 @@ def average_features(
             "the same. Leave them out, or leave out the images that should not count."
         )
     by_name = {each.name: table for each, table in zip(data, tables, strict=True)}
-    return AverageFeatures(network, cuts, by_name, *classes_of(*(table.y for table in tables)))
+    return AverageFeatures(network, cuts, by_name, looked.targets(*(table.y for table in tables)))
 
 
 def layer_outputs(network: keras.Model) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -11,10 +12,12 @@ from typing import Any
 import keras
 
 from topwork._errors import InputError, closest, plain, public
-from topwork._evidence.comparison import Comparison, accuracy_cells, standard_error
+from topwork._evidence.comparison import Comparison, score_cells
 from topwork._evidence.cut_features import AverageFeatures, average_features, layer_outputs
 from topwork._evidence.labelled import LabelledData, check_data
 from topwork._evidence.probe import fit_probe
+from topwork._evidence.scores import SCORES, judged
+from topwork._evidence.tasks import Looked
 from topwork._features.computation import open_cache
 from topwork._names import published
 from topwork._networks.backbones import cut_points, load_backbone
@@ -35,22 +38,29 @@ class CutRow:
     Attributes:
         backbone: The network's name.
         cut_layer: The layer to cut at.
-        accuracy: Of the linear probe on the validation images.
-        standard_error: Of the accuracy.
+        score: Of the linear probe on the validation images: what `metric` says.
+        standard_error: Of the score.
         n_features: Length of the globally averaged features.
         parameters: Of the network up to there.
         multiply_adds: Of the convolutions and dense layers up to there, for one image.
         cost_share: What fraction that is of the whole network's.
+        metric: `"accuracy"`; of several labels an image `"mean average precision"`; of numbers `"R²"`.
     """
 
     backbone: str
     cut_layer: str
-    accuracy: float
+    score: float
     standard_error: float
     n_features: int
     parameters: int
     multiply_adds: int
     cost_share: float
+    metric: str = "accuracy"
+
+    @property
+    def accuracy(self) -> float:
+        """The score, if it is an accuracy; else NaN."""
+        return self.score if self.metric == "accuracy" else math.nan
 
     @property
     def name(self) -> str:
@@ -72,7 +82,7 @@ class CutRow:
         return {
             "backbone": self.backbone,
             "cut layer": self.cut_layer,
-            **accuracy_cells(self.accuracy, self.standard_error),
+            **score_cells(self),
             "features": f"{self.n_features:,}",
             "parameters": f"{self.parameters:,}",
             "multiply-adds": _millions(self.multiply_adds),
@@ -93,6 +103,7 @@ def compare_cuts(
     cut_layers: Sequence[str] | None = None,
     weights: Weights | Mapping[str, Weights] = "imagenet",
     input_shape: tuple[int, int, int] | None = None,
+    task: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     engine: str = "auto",
     precision: str = "float32",
@@ -102,27 +113,32 @@ def compare_cuts(
 
     The network is run once over each data set and gives the features of all cuts together, averaged
     over height and width. On those of each cut a linear probe is trained: a logistic regression on
-    scaled features, its L2 penalty chosen by cross-validation on the training images (Kornblith,
-    Shlens and Le, 2019, https://arxiv.org/abs/1805.08974). Features from the middle of a network often
-    transfer better than its last ones (Yosinski et al., 2014, https://arxiv.org/abs/1411.1792).
+    scaled features (of numbers a ridge regression), its L2 penalty chosen by cross-validation on the
+    training images (Kornblith, Shlens and Le, 2019, https://arxiv.org/abs/1805.08974). Features
+    from the middle of a network often transfer better than its last ones (Yosinski et al., 2014,
+    https://arxiv.org/abs/1411.1792).
 
     Args:
         name: An application as `load_backbone` knows it, any functional model, or several of them.
         train: (images, labels) as arrays, a batched `tf.data.Dataset` or a `keras.utils.PyDataset`.
-            Labels are class numbers, or one-hot.
-        validation_data: Likewise; the accuracies are measured on it.
+            Labels are class numbers, or one-hot; rows of 0 and 1 for several labels an image; or
+            numbers.
+        validation_data: Likewise; the scores are measured on it: the accuracy of classes, the mean
+            average precision of several labels an image, R² of numbers.
         cut_layers: Layers to compare. None: the ends of blocks, at most 12, at which the network can
             be cut cleanly. With several networks, each is compared at those that it has.
         weights: As in `load_backbone`; a dict of them by name for several networks. A model that is
             passed has its own.
         input_shape: As in `load_backbone`; None: that of the training images.
+        task: What the labels are: `"classes"`, `"labels"` (several an image) or `"numbers"`. None: what
+            they look like, where whole numbers are classes.
         cache_dir: A folder to keep features in, as in `fit`.
         engine: As in `fit`.
         precision: As in `fit`.
         verbose: As in `fit`; 0 is silent.
 
     Returns:
-        A row for each cut, with its accuracy and what it costs. `.best` is the cheapest one that is
+        A row for each cut, with its score and what it costs. `.best` is the cheapest one that is
         not worse than the top one by more than the standard error; `.best.cut_layer` is what
         `load_backbone` takes. It prints as a table; `.plot()` draws it.
 
@@ -145,17 +161,17 @@ def compare_cuts(
         [128, 1024]
     """
     data = [LabelledData(train, "training data"), LabelledData(validation_data, "validation data")]
-    check_data(*data)
+    looked = check_data(data[0], data[1], task)
     cache = open_cache("auto", cache_dir, engine, precision)
     names = list(name) if isinstance(name, (list, tuple)) else [name]
     _check_names(names, weights, cut_layers)
     shape = data[0].image_shape() if input_shape is None else input_shape
     networks = [_load(each, cut_layers or (), _weights_of(each, weights), shape) for each in names]
     candidates = _candidates(networks, cut_layers)
-    _check_networks(networks, data)
+    _check_networks(networks, data, looked)
     rows: list[CutRow] = []
     for network, cuts in zip(networks, candidates, strict=True):
-        features = average_features(network, cuts, data, cache, verbose)
+        features = average_features(network, cuts, data, looked, cache, verbose)
         rows += _compare(network, cuts, features, verbose)
     return Comparison(_title(features), tuple(rows), "multiply-adds")
 
@@ -178,7 +194,7 @@ def _check_names(names: list[Any], weights: Any, cut_layers: Any) -> None:
         _check_weights_names(weights, [each for each in names if isinstance(each, str)])
 
 
-def _check_networks(networks: list[keras.Model], data: list[LabelledData]) -> None:
+def _check_networks(networks: list[keras.Model], data: list[LabelledData], looked: Looked) -> None:
     names = [network.name for network in networks]
     for network in networks:
         if names.count(network.name) > 1:
@@ -193,7 +209,7 @@ def _check_networks(networks: list[keras.Model], data: list[LabelledData]) -> No
             )
     for network in networks[1:]:  # the first is about to be run, and would say it then
         for each in data:
-            each.open(network)
+            each.open(network, looked)
 
 
 def _check_weights_names(weights: Mapping[str, Weights], names: list[str]) -> None:
@@ -271,30 +287,34 @@ def _compare(
 def _row(network: keras.Model, cut: str, features: AverageFeatures) -> CutRow:
     whole = steps(network)
     part = up_to(whole, layer_outputs(network)[cut])
-    accuracy, n_features = _probe(features, cut)
+    score, error, n_features = _probe(features, cut)
     return CutRow(
         backbone=network.name,
         cut_layer=cut,
-        accuracy=accuracy,
-        standard_error=standard_error(accuracy, len(features.validation_classes)),
+        score=score,
+        standard_error=error,
         n_features=n_features,
         parameters=parameters(part),
         multiply_adds=multiply_adds(part),
         cost_share=multiply_adds(part) / max(multiply_adds(whole), 1),
+        metric=SCORES[features.targets.task],
     )
 
 
-def _probe(features: AverageFeatures, cut: str) -> tuple[float, int]:
-    """The accuracy of a probe on the validation images, and how many features it has."""
-    train = features.at(cut, "training data")
-    probe = fit_probe(train, features.train_classes)
-    predicted = probe.predict(features.at(cut, "validation data"))
-    return float((predicted == features.validation_classes).mean()), train.shape[1]
+def _probe(features: AverageFeatures, cut: str) -> tuple[float, float, int]:
+    """The score of a probe on the validation images, its error, and how many features it has."""
+    train, targets = features.at(cut, "training data"), features.targets
+    probe = fit_probe(train, targets.train, targets.task)
+    scores = probe.scores(features.at(cut, "validation data"))
+    return *judged(targets.task, targets.validation, scores), train.shape[1]
 
 
 def _title(features: AverageFeatures) -> str:
-    n_classes = int(features.train_classes.max()) + 1
+    targets = features.targets
+    is_classes = targets.train.ndim == 1
+    n = int(targets.train.max()) + 1 if is_classes else targets.train.shape[1]
+    what = f"{n} {targets.task if n > 1 else targets.task.rstrip('s')}"
     return (
-        f"Linear probes on {len(features.train_classes):,} images of {n_classes} classes, their accuracy "
-        f"on {len(features.validation_classes):,} others"
+        f"Linear probes on {len(targets.train):,} images {'of' if is_classes else 'with'} {what}, their "
+        f"{SCORES[targets.task]} on {len(targets.validation):,} others"
     )

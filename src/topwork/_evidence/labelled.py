@@ -10,11 +10,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from topwork._data.classes import class_numbers, classes_of
 from topwork._data.inputs import as_arrays
 from topwork._data.randomness import warn_of_randomness
 from topwork._data.reading import Batch, Source, open_source
 from topwork._errors import InputError, described
+from topwork._evidence.tasks import Looked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class LabelledData:
     value: Any
     name: str
 
-    def check(self) -> None:
+    def check(self, looked: Looked) -> None:
         """Raise, or warn, of what can be known without a model and without reading a data set."""
         is_arrays = isinstance(self.value, (tuple, list)) and len(self.value) in (2, 3)
         if not (is_arrays or isinstance(self.value, dict) or _is_data_set(self.value)):
@@ -37,19 +37,21 @@ class LabelledData:
                 f"the {self.name} must be (images, labels) as arrays, a batched tf.data.Dataset or a "
                 f"keras.utils.PyDataset. Received: {described(self.value)}."
             )
-        self.class_numbers()
+        looked.trust(self.value)
+        labels = self.labels()
+        if labels is not None:
+            looked.see(labels[0], f"the {self.name}")
         warn_of_randomness(self.value, self.name)
 
-    def class_numbers(self) -> Any:
+    def labels(self) -> tuple[Any] | None:
         """Of arrays; None for a data set, which has to be read for them."""
-        if not isinstance(self.value, (tuple, list)):
-            return None
-        return class_numbers(as_arrays(self.value[1]), f"the {self.name}")
+        return (as_arrays(self.value[1]),) if isinstance(self.value, (tuple, list)) else None
 
     def image_shape(self) -> tuple[int, int, int] | None:
-        """(height, width, 3) of the images; None if they have not one such shape."""
+        """(height, width, channels) of images in colour or grey; None if they have not one such shape."""
         shape = tuple(getattr(self._first_images(), "shape", None) or ())[1:]
-        return shape if len(shape) == 3 and None not in shape and shape[-1] == 3 else None
+        shape = (*shape, 1) if len(shape) == 2 else shape
+        return shape if len(shape) == 3 and None not in shape and shape[-1] in (1, 3) else None
 
     def _first_images(self) -> Any:
         if isinstance(self.value, tf.data.Dataset):
@@ -60,13 +62,13 @@ class LabelledData:
             found = self.value if isinstance(self.value, dict) else np.asarray(self.value[0])
         return found.get("image") if isinstance(found, dict) else found
 
-    def open(self, model: keras.Model) -> Source:
+    def open(self, model: keras.Model, looked: Looked) -> Source:
         """The data as `model` takes it; labels are checked before anything is computed for a batch."""
         source = open_source(model, self.value)
 
         def batches() -> Iterator[Batch]:
             for batch in source.batches():
-                class_numbers(batch.y, f"the {self.name}")
+                looked.see(batch.y, f"the {self.name}")
                 yield batch
 
         return dataclasses.replace(source, batches=batches)
@@ -76,10 +78,21 @@ def _is_data_set(value: Any) -> bool:
     return isinstance(value, (tf.data.Dataset, keras.utils.PyDataset)) or callable(value)
 
 
-def check_data(train: LabelledData, validation: LabelledData) -> None:
-    """Raise, or warn, of what can be known of both without reading data sets."""
+def check_data(train: LabelledData, validation: LabelledData, task: str | None) -> Looked:
+    """Raise, or warn, of what can be known of both without reading data sets.
+
+    Args:
+        train: The training data.
+        validation: The validation data.
+        task: What the labels are; None: what they look like.
+
+    Returns:
+        What is known of the labels so far, for reading the rest.
+    """
+    looked = Looked(task)
     for each in (train, validation):
-        each.check()
-    labels = train.class_numbers(), validation.class_numbers()
-    if labels[0] is not None and labels[1] is not None:
-        classes_of(*labels)
+        each.check(looked)
+    a, b = train.labels(), validation.labels()
+    if a is not None and b is not None:
+        looked.targets(*a, *b)
+    return looked

@@ -1,4 +1,4 @@
-"""The linear probe: how well a linear classifier does on given features."""
+"""The linear probe: how well a linear model does on given features."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import numpy as np
 from topwork._training.linear import STRENGTHS, TOLERANCE, fit_linear
 from topwork._training.linear_fits import Array, Examples
 
+_LOSSES = {"classes": "softmax", "labels": "sigmoid", "numbers": "squared"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """A fitted linear classifier.
+    """A fitted linear model.
 
     Attributes:
-        kernel: (features, classes).
+        kernel: (features, classes), or as many columns as there are labels or numbers.
         bias: (classes,).
         strength: Of the penalty that cross-validation chose.
     """
@@ -26,7 +28,7 @@ class Probe:
     strength: float
 
     def scores(self, features: Array) -> Array:
-        """Logits, (images, classes)."""
+        """Logits, (images, classes or labels), or numbers."""
         return features @ self.kernel + self.bias
 
     def predict(self, features: Array) -> Array:
@@ -36,7 +38,8 @@ class Probe:
 
 def fit_probe(
     features: Array,
-    labels: Array,
+    targets: Array,
+    task: str = "classes",
     *,
     strengths: Sequence[float] = STRENGTHS,
     tolerance: float = TOLERANCE,
@@ -45,7 +48,9 @@ def fit_probe(
 
     Args:
         features: (images, features), finite.
-        labels: (images,), from 0 to the number of classes - 1.
+        targets: (images,), from 0 to the number of classes - 1; (images, labels) of 0 and 1; or
+            (images, numbers).
+        task: Which of these they are, `"classes"`, `"labels"` or `"numbers"`.
         strengths: Penalties to choose from, in falling order.
         tolerance: How exactly the last fit, on all images, is solved.
 
@@ -55,10 +60,10 @@ def fit_probe(
     examples = Examples(
         read=features.__getitem__,
         rows=np.arange(len(features)),
-        targets=labels,
+        targets=targets,
         weights=np.ones(len(features)),
         n_features=features.shape[1],
-        n_outputs=int(labels.max()) + 1,
+        n_outputs=int(targets.max()) + 1 if targets.ndim == 1 else targets.shape[1],
     )
-    model = fit_linear(examples, "softmax", strengths=strengths, tolerance=tolerance)
+    model = fit_linear(examples, _LOSSES[task], strengths=strengths, tolerance=tolerance)
     return Probe(model.kernel, model.bias, model.strength)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from topwork._errors import InputError
+
 Array = npt.NDArray[Any]
 
 # What predictions are judged by, by the kind of labels.
@@ -24,6 +26,34 @@ _BLOCK_SIZE = 2**22
 def standard_error(accuracy: float, n_images: int) -> float:
     """Of a fraction of `n_images` independent images: sqrt(p (1 - p) / n)."""
     return math.sqrt(accuracy * (1 - accuracy) / n_images)
+
+
+def judged(task: str, targets: Array, predictions: Array) -> tuple[float, float]:
+    """How good predictions are by the score of their task, and its standard error.
+
+    Args:
+        task: `"classes"`, `"labels"` or `"numbers"`.
+        targets: Class numbers, (images,); zeros and ones, (images, labels); or numbers.
+        predictions: Scores of the classes or labels, the higher, the surer; or numbers.
+
+    Raises:
+        InputError: The score is not defined on these images.
+    """
+    if task == "classes":
+        accuracy = float((predictions.argmax(axis=1) == targets).mean())
+        return accuracy, standard_error(accuracy, len(targets))
+    if task == "labels":
+        score = mean_average_precision(targets, predictions)
+        error = mean_average_precision_error(targets, predictions)
+    else:
+        score, error = mean_score(r2(targets, predictions)), r2_error(targets, predictions)
+    if math.isnan(score):
+        why = "no image has any of the labels" if task == "labels" else "all images have the same numbers"
+        raise InputError(
+            f"the {SCORES[task]} on the validation data cannot be known: {why}. Take others for "
+            "validation."
+        )
+    return score, 0.0 if math.isnan(error) else error
 
 
 def average_precision(shown: Array, scores: Array) -> Array:

@@ -18,7 +18,7 @@ from topwork._data.augmenting import (
 )
 from topwork._data.checks import Guard
 from topwork._data.imbalance import labels_at_once, warn_of_rare_classes
-from topwork._data.origin import has_units, learn_names, targets_of
+from topwork._data.origin import learn_names, targets_of
 from topwork._data.randomness import randomness_in
 from topwork._data.reading import Source, build_sequential
 from topwork._data.shared_images import shared_images
@@ -30,7 +30,7 @@ from topwork._features.split import NotSplittable, Split, split
 from topwork._features.table import Table
 from topwork._networks.compilation import build_optimizer, require_compiled
 from topwork._networks.graph import require_functional
-from topwork._networks.heads import set_units
+from topwork._networks.heads import needs_units, set_units
 from topwork._private_keras import changed_since_compile
 from topwork._training.convergence import rates_restored, say_if_not_converged
 from topwork._training.data_arguments import Data, weighted
@@ -148,12 +148,12 @@ def fit(
     train, validation = _looked_through(model, train, validation)
     warn_of_rare_classes(model, train, *labels_at_once(train), class_weight)
     learn_names(model, x)
-    if has_units(model):
-        set_units(model, targets_of(x, y))
     halves = None if cache is False else _split(model, train, validation, verbose)
     if halves is None:
         if augment is not None and train.first is not None:
             on_arrays(augment)(train.first.inputs)
+        if needs_units(model):
+            set_units(model, targets_of(x, train))
         with rates_restored(callbacks):
             history = _fit_plainly(model, train, validation, augment, schedule)
         say_if_not_converged(model, history, callbacks, None, verbose)
@@ -166,6 +166,7 @@ def fit(
     tables = computation.tables(*runs)
     computation.say(tables)
     warn_of_rare_classes(model, train, tables[0].y, tables[0].sample_weight, class_weight)
+    set_units(model, tables[0].y)
     sources = [source for source in (train, validation) if source is not None]
     with rates_restored(callbacks):
         history = _fit_on_features(model, halves.tail, tables, sources, schedule)

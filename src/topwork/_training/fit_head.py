@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from topwork._data.imbalance import labels_at_once, warn_of_rare_classes
-from topwork._data.origin import has_units, learn_names, targets_of
+from topwork._data.origin import learn_names
 from topwork._data.randomness import warn_of_randomness
 from topwork._data.reading import build_sequential
 from topwork._errors import public
@@ -96,11 +96,15 @@ def fit_head(
     require_functional(model)
     require_compiled(model)
     head = linear_head(model)
-    units = units_of(head) if head.loss == "squared" else None
+    is_numbers = head.loss == "squared"
+    if is_numbers:
+        units_of(head)  # raises, before anything is computed
     check_class_weight(class_weight, head)
     data = Data.of(x, y, sample_weight, validation_data)
     cache = open_cache("auto", cache_dir, engine, precision)
     tables = _tables(model, head.features, data, class_weight, cache, verbose)
+    set_units(model, tables[0].y, by_gradients=False)
+    units = units_of(head) if is_numbers else None
     start = time.perf_counter()
     examples = head_examples(tables[0], head, class_weight, units)
     memory = MEMORY_FRACTION * available_memory()
@@ -118,8 +122,6 @@ def _tables(
     train, validation = data.open(model)
     warn_of_rare_classes(model, train, *labels_at_once(train), class_weight)
     learn_names(model, data.x)
-    if has_units(model):
-        set_units(model, targets_of(data.x, data.y))
     runs = [Run(train, "training data")]
     if validation is not None:
         runs.append(Run(validation, "validation data"))
