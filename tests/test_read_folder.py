@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -203,6 +204,49 @@ class TestSize:
         wide[:, 10:20] = 255
         np.testing.assert_allclose(resized(wide, 20, 20)[:, 4:-4], 255, rtol=1e-5)
         assert resized(wide, 10, 10, Setting(crop=False)).mean() == pytest.approx(85, abs=2)
+
+    def test_each_pixel_is_the_mean_of_its_area(self) -> None:
+        pixels = np.random.default_rng(0).integers(0, 255, (60, 90, 3), "uint8")
+        blocks = pixels[:, 15:75].reshape(20, 3, 20, 3, 3).mean(axis=(1, 3))
+        np.testing.assert_allclose(resized(pixels, 20, 20), blocks, rtol=1e-5)
+        whole = pixels.reshape(20, 3, 30, 3, 3).mean(axis=(1, 3))
+        np.testing.assert_allclose(resized(pixels, 20, 30, Setting(crop=False)), whole, rtol=1e-5)
+
+    def test_what_fits_is_cut_and_not_resized(self) -> None:
+        pixels = np.random.default_rng(0).integers(0, 255, (20, 31, 3), "uint8")
+        np.testing.assert_array_equal(resized(pixels, 20, 20), pixels[:, 5:25])
+
+    @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 9, 3), (9, 1, 3), (7, 300, 3), (300, 7, 3)])
+    @pytest.mark.parametrize("setting", [Setting(), Setting(crop=False), Setting(part=0.875)])
+    def test_every_form_keeps_its_brightness(self, shape: tuple[int, int, int], setting: Setting) -> None:
+        found = resized(np.full(shape, 200, "uint8"), 16, 24, setting)
+        np.testing.assert_allclose(found, np.full((16, 24, 3), 200), rtol=1e-5)
+
+    @pytest.mark.thorough
+    def test_memory_and_time_are_bounded(self, tmp_path: Path) -> None:
+        save(tmp_path / "strip.png", np.full((2, 4000, 3), 77, "uint8"))
+        Image.new("RGB", (5000, 5000)).save(tmp_path / "black.png")  # 73 kB
+        run = subprocess.run(
+            [sys.executable, "-c", COSTS_OF_PREDICT, str(tmp_path)], capture_output=True, text=True
+        )
+        assert run.returncode == 0, run.stderr
+        seconds, megabytes = map(float, run.stdout.split())
+        assert megabytes < 600  # the pixels are 75
+        assert seconds < 60
+
+
+COSTS_OF_PREDICT = """
+import pathlib, resource, sys, time, keras, topwork as tw
+image = keras.Input((224, 224, 3))
+pooled = keras.layers.GlobalAveragePooling2D()(image)
+model = keras.Model(image, keras.layers.Dense(2, "softmax")(pooled))
+files = [pathlib.Path(sys.argv[1], name) for name in ("strip.png", "black.png")]
+tw.predict(model, files[0])
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before, began = peak(), time.perf_counter()
+tw.predict(model, files)
+print(time.perf_counter() - began, peak() - before)
+"""
 
 
 ODD = ("pillow__truncated_image.png", "pillow__truncated_jpeg.jpg", "image__rgb32f_color.tiff")
@@ -464,10 +508,11 @@ class TestErrors:
 IN_A_FRESH_PROCESS = """
 import sys, numpy as np, keras, topwork as tw
 model = keras.saving.load_model(sys.argv[1])
-data = tw.data.read_folder(sys.argv[2], model, shuffle=False, crop=False)
+crop = sys.argv[3] == "crop"
+data = tw.data.read_folder(sys.argv[2], model, shuffle=False, crop=crop)
 expected = model.predict(data, verbose=0)
-for given in (data.file_paths, data, sys.argv[2], tw.data.read_folder(sys.argv[2], model, crop=False)):
-    found = tw.predict(model, given, top=3)
+for given in (data.file_paths, data, sys.argv[2], tw.data.read_folder(sys.argv[2], model, crop=crop)):
+    found = tw.predict(model, given, top=99)
     order = [[dict(p)[name] for name in data.class_names] for p in found]
     assert np.array_equal(np.array(order, "float32"), expected), (order, expected)
     assert [p.image for p in found] == data.file_paths
@@ -486,7 +531,7 @@ class TestTheFileKnows:
         assert read_record(model).reader == {"crop": False, "part": 1.0}
         assert read_record(model).version == tw.__version__
         model.save(tmp_path / "m.keras")
-        arguments = [str(tmp_path / "m.keras"), str(photos)]
+        arguments = [str(tmp_path / "m.keras"), str(photos), "squeeze"]
         run = subprocess.run(
             [sys.executable, "-c", IN_A_FRESH_PROCESS, *arguments], capture_output=True, text=True
         )
@@ -494,6 +539,26 @@ class TestTheFileKnows:
         names = run.stdout.split()
         assert len(names) == 2
         assert set(names) <= {"cat", "dog", "eel"}
+
+    @pytest.mark.thorough
+    def test_and_of_real_photographs(self, shared_material: Path, tmp_path: Path) -> None:
+        material = shared_material / "data"
+        for name in ("glass", "metal", "paper"):
+            shutil.copytree(material / "trash/test" / name, tmp_path / "photos" / name)
+        odd = tmp_path / "photos" / "odd"
+        shutil.copytree(material / "odd_files", odd)
+        for name in REFUSED:
+            (odd / name).unlink()
+        backbone = tw.load_backbone("mobilenet", weights=None, input_shape=(96, 80, 3), alpha=0.25)
+        model = tw.add_head(4, hidden_units=None)(tw.freeze(backbone))
+        tw.fit_head(model, tw.data.read_folder(tmp_path / "photos", model), verbose=0)
+        model.save(tmp_path / "m.keras")
+        arguments = [str(tmp_path / "m.keras"), str(tmp_path / "photos"), "crop"]
+        run = subprocess.run(
+            [sys.executable, "-c", IN_A_FRESH_PROCESS, *arguments], capture_output=True, text=True
+        )
+        assert run.returncode == 0, run.stderr
+        assert run.stdout
 
     def test_plain_keras_loads_it(self, photos: Path, tmp_path: Path) -> None:
         model = classifier()

@@ -45,7 +45,7 @@ def decode_file(path: str | os.PathLike[str], channels: int | None = 3, at_least
     Raises:
         Undecodable: The file cannot be read, is damaged, or is of a kind that cannot be decoded.
     """
-    content = read_bytes(Path(path))
+    content = read_bytes(path)
     header = read_header(content)
     _check_size(header)
     if header.kind == "NumPy array":
@@ -58,12 +58,14 @@ def decode_file(path: str | os.PathLike[str], channels: int | None = 3, at_least
     return upright(_in_channels(pixels, channels or 3), header.orientation)
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """The content of a regular file of reasonable size: a pipe would be waited for, without end."""
     try:
-        _check_status(path.stat())
+        path = Path(path)
+        status = path.stat()
+        _check_status(status)
         with path.open("rb") as file:
-            content = file.read(_MOST_BYTES)
+            content = file.read(status.st_size)  # and no more: that much is allocated
     except (OSError, ValueError) as error:  # of a path that has a zero in it
         raise Undecodable(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not content:
