@@ -45,7 +45,8 @@ def read_folder(
     model's size, each pixel the mean of the area that it stands for; the centre is cut out, undistorted.
     What is transparent is shown on white. Pixels stay raw, 0 to 255. JPEG (RGB, grey, CMYK), PNG
     (palette, alpha, 16 bits), GIF (its first frame), BMP and WebP are read; TIFF, AVIF, HEIC and others
-    where Pillow is installed and can; `.npy` arrays (height, width, channels) for images with more channels.
+    where Pillow is installed and can; `.npy` arrays (height, width, channels) for images with more
+    channels.
 
     A model that `fit` trains on such a data set keeps the names of the classes, and `crop`, in its file.
 
