@@ -403,3 +403,10 @@ def test_nearest_block_boundaries_are_near(inception):
         tw.fine_tune(inception, 400)
     assert "Nearest block boundaries: " in str(caught.value)
     assert "197 ('conv2d_64')" in str(caught.value)  # the first after mixed6
+
+
+def test_a_boundary_that_selects_nothing_before_a_block_that_is_the_last():
+    inputs = keras.Input((8, 8, 3))
+    outputs = keras.layers.Conv2D(2, 3)(keras.layers.Rescaling(1 / 255)(inputs))
+    with pytest.raises(ValueError, match="freeze: until=1 selects nothing"):
+        tw.freeze(keras.Model(inputs, outputs), until=1)

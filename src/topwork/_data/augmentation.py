@@ -8,7 +8,10 @@ from typing import Any
 
 import keras
 
+from topwork._errors import InputError, public
 
+
+@public
 def augmentation(
     *,
     rotation: float = 40,
@@ -51,11 +54,11 @@ def augmentation(
         TensorShape([2, 32, 32, 3])
     """
     angle, part = "in degrees", "as a fraction of the image (whole pixels are not supported)"
-    _check_range("rotation", rotation, f"{angle}, 0 to 180", rotation <= 180)
-    _check_range("width_shift", width_shift, f"{part}, 0 to below 1", width_shift < 1)
-    _check_range("height_shift", height_shift, f"{part}, 0 to below 1", height_shift < 1)
-    _check_range("shear", shear, f"{angle}, 0 to 45", shear <= 45)
-    _check_range("zoom", zoom, "as a fraction, 0 to below 1", zoom < 1)
+    rotation = _checked("rotation", rotation, f"{angle}, 0 to 180", rotation <= 180)
+    width_shift = _checked("width_shift", width_shift, f"{part}, 0 to below 1", width_shift < 1)
+    height_shift = _checked("height_shift", height_shift, f"{part}, 0 to below 1", height_shift < 1)
+    shear = _checked("shear", shear, f"{angle}, 0 to 45", shear <= 45)
+    zoom = _checked("zoom", zoom, "as a fraction, 0 to below 1", zoom < 1)
     shifts = {"height_factor": height_shift, "width_factor": width_shift}
     # Keras takes a single number as well, and then makes a layer that it cannot load again.
     shears = {"x_factor": (0.0, math.tan(math.radians(shear)))}
@@ -77,9 +80,11 @@ def augmentation(
     return keras.Sequential(layers or [keras.layers.Identity()], name="augmentation")
 
 
-def _check_range(name: str, value: float, valid: str, small_enough: bool) -> None:
+def _checked(name: str, value: Any, valid: str, small_enough: Any) -> float:
+    """The value as Python's own number: Keras refuses those of NumPy."""
     if not (value >= 0 and small_enough):
-        raise ValueError(
-            f"augmentation() takes {name} {valid}. Received: {name}={value!r}. "
-            f"Give a value in that range; {name}=0 switches it off."
+        raise InputError(
+            f"{name} is a number {valid}. Received: {value!r}. Give a value in that range; {name}=0 "
+            "switches it off."
         )
+    return float(value)

@@ -11,15 +11,16 @@ import tensorflow as tf
 
 from topwork._data.inputs import as_arrays, inputs_in_order, inputs_of
 from topwork._data.reading import DEFAULT_BATCH_SIZE
-from topwork._errors import InputError, warn, whole_number
+from topwork._errors import InputError, warn
+from topwork._networks.arguments import required_whole
 
 Augment = Callable[[Any], Any]
 
 PASS_AUGMENT = "Pass the images as they are, and the augmentation as augment=..., views=10."
 
 
-def check_augment(augment: Any, views: Any) -> None:
-    """Raise for arguments that cannot be right; warn of one view, which is a data set, not a draw."""
+def check_augment(augment: Any, views: Any) -> int:
+    """The number of views; raise for arguments that cannot be right."""
     if augment is not None and not callable(augment):
         raise InputError(
             f"augment must be a Keras model or layer, or a function from a batch of images to "
@@ -32,13 +33,13 @@ def check_augment(augment: Any, views: Any) -> None:
             "have to be mixed with them, which augment cannot do: it gets the images alone. Train with "
             "model.fit on dataset.map(...) of images and labels, or use topwork.data.augmentation()."
         )
-    if (whole_number(views) or 0) < 1:
-        raise InputError(f"views must be a whole number of at least 1. Received: {views!r}.")
+    views = required_whole("views", views, 1)
     if augment is None and views > 1:
         raise InputError(
             f"views={views} copies of each image would be the same without augment. Pass "
             "augment=topwork.data.augmentation(), or leave views at 1."
         )
+    return views
 
 
 def _layers_of(augment: Any) -> list[Any]:

@@ -17,7 +17,7 @@ from topwork._data.images import Setting, image_shape, read_image
 from topwork._data.listing import TASKS, Listing, kind_of_place, list_folder, list_table
 from topwork._data.origin import Origin
 from topwork._data.randomness import READS_FILES
-from topwork._errors import closest, public, warn
+from topwork._errors import closest, public, warn, whole_number
 
 _TABLES = (".csv", ".txt")
 _LISTED = 5
@@ -129,15 +129,16 @@ def _shape(size_or_model: Any) -> tuple[int, int, int]:
                 "any size. Give the size instead of the model: (height, width)."
             )
         return height, width, channels or 3
-    sizes = (given, given) if isinstance(given, (int, np.integer)) else given
-    sizes = tuple(sizes) if isinstance(sizes, (tuple, list)) else ()
-    whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n > 0 for n in sizes)
-    if len(sizes) not in (2, 3) or not whole:
+    one = whole_number(given)
+    listed = (given, given) if one is not None else given
+    is_listed = isinstance(listed, (tuple, list, np.ndarray))
+    sizes = [whole_number(n) or 0 for n in listed] if is_listed else []
+    if len(sizes) not in (2, 3) or min(sizes) < 1:
         raise ValueError(
             "read_folder() takes a model, or the size of its images: (height, width) or (height, width, "
             f"channels), whole numbers of pixels. Received: {size_or_model!r}."
         )
-    height, width, channels = (int(n) for n in (*sizes, 3)[:3])
+    height, width, channels = (*sizes, 3)[:3]
     return height, width, channels
 
 
@@ -151,8 +152,7 @@ def _check_numbers(split: Any, subset: Any, batch_size: Any, task: Any) -> None:
             "read_folder() takes validation_split and subset together, the latter 'training', "
             f"'validation' or 'both'. Received: validation_split={split!r}, subset={subset!r}."
         )
-    is_count = isinstance(batch_size, (int, np.integer)) and batch_size > 0
-    if batch_size is not None and not is_count:
+    if batch_size is not None and (whole_number(batch_size) or 0) < 1:
         raise ValueError(
             "read_folder() takes batch_size as a whole number of at least 1, or None. Received: "
             f"{batch_size!r}."

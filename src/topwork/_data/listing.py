@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from topwork._errors import warn
+from topwork._networks.class_names import names_in_order
 
 # All names that photographs go by; whether a file can be decoded is asked when it is looked at.
 IMAGE_SUFFIXES = (
@@ -118,7 +119,7 @@ def list_folder(folder: Path, class_names: Sequence[str] | None) -> Listing:
 def _checked_names(given: Sequence[str] | None, found: Sequence[str], what: str) -> list[str]:
     if given is None:
         return list(found)
-    names = [given] if isinstance(given, str) else list(map(str, given))
+    names = list(names_in_order(given))
     unknown = [name for name in found if name not in names]
     if unknown or len(set(names)) < len(names):
         raise ValueError(
@@ -211,7 +212,8 @@ def _labels(
         names = _checked_names(class_names, sorted({part for row in rows for part in row}), "labels")
         return np.array([[name in row for name in names] for row in rows], "float32"), tuple(names), task
     if task == "labels":
-        return _multi_hot(columns, values, class_names), tuple(class_names or columns), task
+        names = list(columns if class_names is None else names_in_order(class_names))
+        return _multi_hot(columns, values, names), tuple(names), task
     if len(columns) > 1:
         raise ValueError(
             f"read_folder() takes one column of classes. Received: {', '.join(columns)}. For several "
@@ -254,9 +256,8 @@ def _real_numbers(columns: Mapping[str, Any], values: Mapping[str, Any]) -> npt.
 
 
 def _multi_hot(
-    columns: Mapping[str, Any], values: Mapping[str, Any], class_names: Sequence[str] | None
+    columns: Mapping[str, Any], values: Mapping[str, Any], names: list[str]
 ) -> npt.NDArray[np.float32]:
-    names = list(class_names or columns)
     if sorted(names) != sorted(columns):
         raise ValueError(
             f"read_folder() was given class_names={names}, and the table has the columns of labels "

@@ -11,6 +11,7 @@ import numpy as np
 from topwork._data.classes import class_numbers
 from topwork._data.labels import label_kind
 from topwork._errors import InputError, described, listed, warn
+from topwork._networks.class_names import names_in_order
 from topwork._networks.record import read_record
 from topwork._training.linear_fits import Array
 
@@ -63,6 +64,7 @@ def label_names(
     task: str,
 ) -> tuple[str, ...]:
     """Of the classes, labels or numbers, in their order."""
+    class_names = None if class_names is None else names_in_order(class_names)
     n = int(targets.max()) + 1 if task == "classes" else targets.shape[1]
     for each in (class_names, known, read_record(model).class_names):
         fits = each is not None and (len(each) >= n if task == "classes" else len(each) == n)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from topwork._data.images import ImageReader
-from topwork._errors import InputError, closest, public
+from topwork._errors import InputError, closest, public, whole_number
 from topwork._figures import displayable, new_figure, png_of
 from topwork._names import published
 from topwork._networks.classifier import Task, names_of_classes, probabilities, task_of
@@ -149,12 +149,13 @@ def _answers(outputs: Any, task: Task) -> Any:
 def _checked_index(class_index: int | None, values: Any, task: Task) -> int:
     if class_index is None:
         return 0 if task.kind == "numbers" else int(values.argmax())
-    if not 0 <= class_index < task.n:
+    index = whole_number(class_index)
+    if index is None or not 0 <= index < task.n:
         raise InputError(
             f"class_index is one of the model's {task.n} {task.kind}, 0 to {task.n - 1}. Received: "
             f"{class_index!r}. Leave it out for the likeliest."
         )
-    return class_index
+    return index
 
 
 def _class_activation_map(model: Any, layer: Any, images: Any, index: int, task: Task) -> Any:

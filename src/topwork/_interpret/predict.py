@@ -19,6 +19,7 @@ from topwork._data.origin import in_order
 from topwork._errors import InputError, public
 from topwork._interpret.listings import Predictions
 from topwork._names import published
+from topwork._networks.arguments import required_whole
 from topwork._networks.classifier import (
     Task,
     Threshold,
@@ -147,7 +148,7 @@ def predict(
     """
     task = task_of(model)
     names = names_of_classes(class_names, model, task)
-    _check_top(top)
+    top = required_whole("top", top, 1)
     limits = thresholds(threshold, task, names)
     predictions: Predictions[Prediction] = Predictions()
     for titles, pixels in _batches(model, images, task):
@@ -157,14 +158,6 @@ def predict(
             for title, row in zip(titles, values, strict=True)
         ]
     return predictions
-
-
-def _check_top(top: int) -> None:
-    if top < 1:
-        raise InputError(
-            f"top is how many of the likeliest classes to name, 1 or more. Received: {top!r}. Leave it "
-            "out for 5."
-        )
 
 
 def _batches(model: Any, images: Any, task: Task) -> Iterator[tuple[list[str], Any]]:

@@ -11,6 +11,7 @@ from topwork._interpret.answers import answers_to
 from topwork._interpret.class_report import Report, class_report
 from topwork._interpret.label_report import LabelsReport, labels_report
 from topwork._interpret.number_report import NumbersReport, numbers_report
+from topwork._networks.arguments import required_whole
 from topwork._networks.classifier import Task, Threshold, names_of_classes, task_of, thresholds
 from topwork._networks.record import read_record
 
@@ -74,7 +75,8 @@ def report(
     task = task_of(model)
     names = _names(class_names, model, data, task)
     limits = thresholds(threshold, task, names)
-    return _REPORTS[task.kind](names, answers_to(model, data, task), limits, n_mistakes)
+    most = required_whole("n_mistakes", n_mistakes, 0)
+    return _REPORTS[task.kind](names, answers_to(model, data, task), limits, most)
 
 
 def _names(given: Sequence[str] | None, model: Any, data: Any, task: Task) -> tuple[str, ...]:

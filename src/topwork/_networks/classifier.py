@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from topwork._errors import InputError, closest
+from topwork._networks.class_names import names_in_order
 from topwork._networks.record import read_record
 
 N_IMAGENET_CLASSES = 1000
@@ -188,14 +189,15 @@ def names_of_classes(class_names: Sequence[str] | None, model: Any, task: Task) 
             return known
         is_imagenet = task.kind == "classes" and task.n == N_IMAGENET_CLASSES
         return imagenet_names() if is_imagenet else tuple(map(str, range(task.n)))
-    if isinstance(class_names, str) or len(class_names) != task.n:
-        count = "one string" if isinstance(class_names, str) else f"{len(class_names)} names"
+    names = names_in_order(class_names)
+    if len(names) != task.n:
         raise InputError(
             f"class_names has a name for each of the model's {task.n} {task.kind}. Received: class_names="
-            f"{str(class_names)[:80]}, {count}. Give a list of {task.n}, in the order of the labels: "
-            "topwork.data.read_folder and Keras' image_dataset_from_directory have it in .class_names."
+            f"{str(class_names)[:80]}, {len(names)} names. Give a list of {task.n}, in the order of "
+            "the labels: topwork.data.read_folder and Keras' image_dataset_from_directory have it in "
+            ".class_names."
         )
-    return tuple(map(str, class_names))
+    return names
 
 
 def imagenet_names() -> tuple[str, ...]:

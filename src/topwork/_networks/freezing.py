@@ -259,7 +259,8 @@ def _valid(model: keras.Model, first: int, last: int, near: int | str | None = N
     names = [layer.name for layer in model.layers]
     text = f"Valid: an index from {first} to {last}, or the name of such a layer."
     starts = [names.index(cut) + 1 for cut in clean_cuts(model)]
-    starts = [i for i in starts if first <= i <= last and _can_learn(model.layers[i])]
+    within = range(first, min(last + 1, len(names)))
+    starts = [i for i in starts if i in within and _can_learn(model.layers[i])]
     if not starts:
         return text
     target = names.index(near) if near in names else near

@@ -9,8 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from topwork._errors import InputError, public, public_as, warn, whole_number
+from topwork._errors import InputError, public, public_as, warn
 from topwork._names import published
+from topwork._networks.arguments import required_whole
 from topwork._networks.compilation import build_optimizer, compile_arguments, fresh_optimizer
 from topwork._networks.graph import require_functional
 from topwork._networks.side_by_side import side_by_side
@@ -129,8 +130,8 @@ def add_head(
             "the head is made first and applied to the backbone then: add_head(n_classes=2)(backbone). "
             f"Received: the model {n_classes.name!r} as n_classes."
         )
-    n_classes = _positive_int("n_classes", n_classes)
-    hidden_units = None if hidden_units is None else _positive_int("hidden_units", hidden_units)
+    n_classes = required_whole("n_classes", n_classes, 1)
+    hidden_units = None if hidden_units is None else required_whole("hidden_units", hidden_units, 1)
     if not 0 <= dropout < 1:
         raise InputError(f"dropout is a fraction, 0 <= dropout < 1. Received: {dropout!r}.")
     _check_pooling(pooling, with_layers)
@@ -159,13 +160,6 @@ def _check_pooling(pooling: str, with_layers: Sequence[str]) -> None:
 def _input_of(backbone: keras.Model) -> Any:
     """The one image, also where a backbone wants it by name; of others, what they take."""
     return backbone.inputs[0] if len(backbone.inputs) == 1 else backbone.input
-
-
-def _positive_int(name: str, value: object) -> int:
-    number = whole_number(value)
-    if number is None or number < 1:
-        raise InputError(f"{name} must be a whole number of at least 1. Received: {value!r}.")
-    return number
 
 
 def _pool(backbone: keras.Model, pooling: str, with_layers: Sequence[str]) -> Any:

@@ -126,7 +126,7 @@ def fit(
     """
     build_sequential(model, x)
     _check_model(model)
-    check_augment(augment, views)
+    views = check_augment(augment, views)
     place = open_cache(cache, cache_dir, engine, precision)
     schedule = Schedule(
         epochs=epochs,
@@ -138,7 +138,7 @@ def fit(
         steps_per_epoch=steps_per_epoch,
         validation_steps=validation_steps,
         validation_batch_size=validation_batch_size,
-        validation_freq=validation_freq,
+        validation_freq=getattr(validation_freq, "tolist", lambda: validation_freq)(),  # of NumPy
         verbose=verbose,
     )
     data = Data.of(x, y, sample_weight, validation_data, validation_split)

@@ -20,6 +20,7 @@ from topwork._features.frozen_part import FrozenPart
 from topwork._features.split import NotSplittable, split
 from topwork._figures import BLUE, RED, new_figure
 from topwork._names import published
+from topwork._networks.arguments import required_whole
 from topwork._networks.compilation import fresh_optimizer, require_compiled
 from topwork._networks.graph import require_functional
 from topwork._tables import html_lines, html_table, text_table
@@ -123,7 +124,8 @@ def find_learning_rate(
         >>> found.rates[0] <= found.best <= found.rates[-1]
         True
     """
-    _check(model, lowest, highest, steps, batch_size)
+    _check(model, lowest, highest)
+    steps, batch_size = required_whole("steps", steps, 10), required_whole("batch_size", batch_size, 1)
     try:
         halves = split(model)
     except NotSplittable as reason:
@@ -140,18 +142,13 @@ def find_learning_rate(
     return _result(rates, losses)
 
 
-def _check(model: Any, lowest: float, highest: float, steps: int, batch_size: int) -> None:
+def _check(model: Any, lowest: float, highest: float) -> None:
     require_functional(model)
     require_compiled(model)
     if not 0 < lowest < highest < math.inf:
         raise InputError(
             "rates go from lowest to highest, 0 < lowest < highest. Received: "
             f"lowest={lowest!r}, highest={highest!r}."
-        )
-    if steps < 10 or batch_size < 1:
-        raise InputError(
-            "it takes at least 10 steps of at least 1 image. Received: "
-            f"steps={steps!r}, batch_size={batch_size!r}."
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,7 +49,7 @@ class OneCycle(keras.callbacks.Callback):
 
     def __init__(self, peak: float | None = None, *, warmup: float = 0.1) -> None:
         super().__init__()
-        is_number = isinstance(peak, (int, float)) and not isinstance(peak, bool)
+        is_number = isinstance(peak, numbers.Real) and not isinstance(peak, bool)
         if peak is not None and not (is_number and 0 < peak < math.inf):
             raise ValueError(
                 f"OneCycle takes as peak a rate greater than 0, or None. Received: peak={peak!r}. Try "
@@ -59,7 +60,7 @@ class OneCycle(keras.callbacks.Callback):
                 "OneCycle takes as warmup the part of the steps in which the rate rises, 0 <= warmup "
                 f"< 1. Received: warmup={warmup!r}."
             )
-        self.peak, self.warmup = peak, warmup
+        self.peak, self.warmup = None if peak is None else float(peak), float(warmup)
         self._before: list[tuple[Any, float]] = []
         self._first_epoch: int | None = None
         self._epoch = 0

@@ -70,7 +70,7 @@ def precompute(
             "cache_dir is the folder that features are kept in. Received: None, with which "
             "they would be computed and thrown away."
         )
-    check_augment(augment, views)
+    views = check_augment(augment, views)
     cache = open_cache("disk", cache_dir, engine, precision)
     source = open_source(model, x)
     randomness = randomness_in(source.given[0])

@@ -106,7 +106,8 @@ class Schedule:
         if not isinstance(self.validation_freq, int):
             is_number = hasattr(self.validation_freq, "__index__")
             freq = self.validation_freq
-            arguments["validation_freq"] = operator.index(freq) if is_number else list(freq)
+            listed = [] if is_number else [operator.index(epoch) for epoch in freq]
+            arguments["validation_freq"] = operator.index(freq) if is_number else listed
         return arguments
 
 
