@@ -17,9 +17,9 @@ Result = TypeVar("Result")
 
 # The public function that the user called, while it runs; that function goes in front of messages.
 _verb: contextvars.ContextVar[str] = contextvars.ContextVar("verb", default="")
-# What it has warned of: the functions that it calls may come across the same several times.
+# What it has warned of already: the functions that it calls may find the same thing several times.
 _said: contextvars.ContextVar[set[str] | None] = contextvars.ContextVar("said", default=None)
-# Frames that stand between the user's line and a warning.
+# Frames of these modules are passed over on the way from a warning up to the user's line.
 _PASSED_OVER = ("topwork.", "keras.", "tensorflow.", "contextlib", "concurrent.", "functools")
 
 

@@ -74,7 +74,7 @@ def find_bad_images(
 
 
 def _reason(path: Path) -> str | None:
-    # An array has as many channels as it has: only a model says how many it should have.
+    # The number of channels of an array cannot be wrong here: only a model says how many it needs.
     return problem_of(path, None)
 
 

@@ -19,7 +19,7 @@ from topwork._data.headers import Header, gif_frame, kind_of, read_header
 
 Pixels = npt.NDArray[Any]
 
-# The bound of Pillow, which is three quarters of a gigabyte for four channels and their copy.
+# Pillow's own bound. With four channels and a copy it is three quarters of a gigabyte.
 MOST_PIXELS = 89_478_485
 # A JPEG can be decoded to an eighth of its size, without ever being held whole.
 _MOST_PIXELS_IN_JPEG = 3 * MOST_PIXELS
@@ -77,7 +77,8 @@ def _check_status(status: os.stat_result) -> None:
     """Raise for what should not even be opened."""
     if not stat.S_ISREG(status.st_mode):
         raise Undecodable("is a folder" if stat.S_ISDIR(status.st_mode) else "is no regular file")
-    if status.st_size == 0:  # or says so: reading what the system makes up may wait without end
+    # A pipe or a file of the system reports 0 bytes too, and reading it may wait without end.
+    if status.st_size == 0:
         raise Undecodable("is empty")
     if status.st_size > _MOST_BYTES:
         raise Undecodable(f"is {status.st_size:,} bytes large, and at most {_MOST_BYTES:,} are read")

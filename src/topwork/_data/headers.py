@@ -123,7 +123,8 @@ def _png(content: bytes) -> dict[str, Any]:
 def _gif(content: bytes) -> dict[str, Any]:
     width, height = struct.unpack("<HH", content[6:10])
     _, frame = gif_frame(content)
-    if frame is not None:  # a frame may be larger than what the file says it is
+    # A frame may be larger than the size that the file gives for the whole.
+    if frame is not None:
         sizes = struct.unpack("<HH", content[frame + 5 : frame + 9])
         width, height = max(width, sizes[0]), max(height, sizes[1])
     return {"width": width, "height": height}

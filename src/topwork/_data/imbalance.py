@@ -12,7 +12,7 @@ from topwork._data.origin import origin_of
 from topwork._data.source import Source
 from topwork._errors import listed, warn
 
-# Of fewer images in all, counts say little.
+# With fewer images than this, counts say little.
 _FEWEST_IMAGES = 20
 _MOST_IMBALANCED = 10
 

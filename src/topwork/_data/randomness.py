@@ -16,7 +16,7 @@ from topwork._data.ragged import array_of
 from topwork._errors import warn
 from topwork._private_keras import constant_below, dataset_functions, dataset_steps, is_stateful
 
-# The shuffling of a dataset is none of them: it changes the order of the images and not the images.
+# Shuffling is not among them: it changes the order of the images, not the images.
 _RANDOM_OPERATION = re.compile(
     r"(Stateless|Stateful)?(Random(Uniform|Normal|StandardNormal|Gamma|Poisson|Shuffle|Binomial|Crop)|"
     r"(Parameterized)?TruncatedNormal|Multinomial|Uniform|StandardNormal|RngReadAndSkip|"
@@ -90,7 +90,7 @@ def _changes_in_dataset(dataset: tf.data.Dataset) -> str | None:
     steps = _changing_steps(dataset)
     if steps is not None:
         return steps
-    # What Python does cannot be read off the graph, only tried.
+    # The graph does not show what Python code does: it has to be tried.
     if is_python and _differs_when_read_twice(dataset):
         return "Python code, and images that differ when it is read twice"
     return None
@@ -108,7 +108,7 @@ def _differs_when_read_twice(dataset: tf.data.Dataset) -> bool:
         return False
     if not set(once) & set(again):
         return True
-    # Some came again: perhaps all do, in another order, which only all of them tell.
+    # Some images came again. Perhaps all do, in another order: only reading all of them tells.
     once, again = (sorted(_digests(dataset)) for _ in range(2))
     return once != again
 

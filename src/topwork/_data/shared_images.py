@@ -126,7 +126,7 @@ class _Hashed:
 
 def _contents(inputs: Sequence[Any]) -> Iterator[Any]:
     """What tells one image from others: the bytes and the shapes of its arrays."""
-    # Python's own hash of bytes, of 64 bits, takes a third of the time of SHA-256.
+    # Python's own 64-bit hash of bytes takes a third of the time of SHA-256.
     if len(inputs) == 1 and not is_ragged(inputs[0]):
         return (row.tobytes() for row in inputs[0])
     return (tuple((row.shape, row.tobytes()) for row in rows) for rows in zip(*inputs, strict=True))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-# Of a picture's width, in one step; and how much larger or smaller, and farther away, it may become.
+# Steps, as part of a picture's width; then how much larger or smaller a copy may be, and how far away.
 _LARGEST_STEP, _LARGEST_SCALE, _LARGEST_SHIFT = 0.15, 1.6, 0.6
 _DAMPING = np.array([1e-5, 1e-5, 1e-5, 1e-5, 1e-6, 1e-6], np.float32)
 

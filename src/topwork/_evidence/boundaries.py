@@ -205,7 +205,7 @@ def _copy(model: keras.Model, task: Task) -> keras.Model:
     """A model of the same layers, with variables of its own, that reports its accuracy."""
     accuracy: Any = "accuracy"
     if task.from_logits and task.units == 1:
-        # By its name, a metric would count from a logit of 0.5 on.
+        # Given by name, the metric would take 0.5 as the threshold of logits.
         accuracy = keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)
     metrics = [accuracy] if task.kind == "classes" else None
     with model.distribute_strategy.scope():

@@ -17,7 +17,7 @@ from topwork._features.frozen_part import FrozenPart
 from topwork._features.table import Table
 from topwork._networks.graph import steps
 
-# What lies between reading the rows of a store one by one, and all of them at once.
+# Rows are read in blocks: one by one is slow, and all at once may not fit into memory.
 _ROWS_AT_ONCE = 4096
 
 

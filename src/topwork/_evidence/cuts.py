@@ -207,7 +207,8 @@ def _check_networks(networks: list[keras.Model], data: list[LabelledData], looke
                 f"{network.name!r} takes images of any size, {network.inputs[0].shape}, so "
                 "that its cost is not known. Build it for one: load_backbone(..., input_shape=...)."
             )
-    for network in networks[1:]:  # the first is about to be run, and would say it then
+    # What does not fit the first network is reported when that one runs; the others are checked here.
+    for network in networks[1:]:
         for each in data:
             each.open(network, looked)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from topwork._training.linear_fits import Array
 
-# Of robust deviations: where numbers are commonly called outliers (Iglewicz and Hoaglin, 1993).
+# Numbers so many robust deviations away are commonly called outliers (Iglewicz and Hoaglin, 1993).
 _FAR = 3.5
 
 

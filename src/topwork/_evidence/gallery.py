@@ -24,7 +24,7 @@ from topwork._evidence.pictures import Picture
 from topwork._figures import displayable
 from topwork._voice import progress
 
-# A JPEG is decoded to a fraction of its size as long as this is left: enough for either picture.
+# A JPEG is decoded to a fraction of its size that still has this many pixels: enough for either picture.
 _SMALLEST, _SHOWN = 2 * SIDE, 200
 _LISTED = 5
 
@@ -195,7 +195,7 @@ def _arrays(element: Any) -> tuple[Any, Any]:
         images, labels, _ = keras.utils.unpack_x_y_sample_weight(element)
     else:
         images, labels = element, None
-    # A list is of images of several sizes.
+    # A list holds images of several sizes.
     listed = images if isinstance(images, list) else np.asarray(images) if images is not None else ()
     shape = getattr(listed, "shape", (0, 0, 0, 0))
     is_one = len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3, 4))

@@ -24,7 +24,7 @@ SIDE = 32  # of the pictures
 _HASH_SIDE, _COARSE_SIDE = 8, 16
 _N_NEIGHBOURS = 5
 _CANDIDATE, _COARSE, _WHOLE, _DETAIL, _COLOUR = 0.7, 0.85, 0.95, 0.8, 0.7
-# Gray values of 255: less contrast than this, and there is nothing to compare; less colour is none.
+# In grey values of 255. With less contrast there is nothing to compare; less colour counts as none.
 _FLAT, _GREY = 3.0, 1.0
 _SMALLEST_OVERLAP = 0.5
 _ROWS, _COLUMNS, _PAIRS = 1024, 16_384, 512
@@ -63,7 +63,7 @@ def near_pairs(pictures: Array) -> list[Pair]:
         is_mirrored = _product(mirrored, hashes, first, second) > _product(hashes, hashes, first, second)
         one, other = _floats(pictures[first]), _floats(pictures[second])
         one = np.where(is_mirrored[:, None, None, None], one[:, :, ::-1], one)
-        # Not always does the search for the place succeed from both sides.
+        # The search for the place succeeds from one side more often than from both.
         similarity = np.maximum(_similarity(one, other), _similarity(other, one))
         found += [
             Pair(int(first[i]), int(second[i]), float(similarity[i]), bool(is_mirrored[i]))
@@ -116,7 +116,7 @@ def _neighbours(rows: Array, mirrored: Array, hashes: Array, start: int) -> tupl
     for first in range(0, len(hashes), _COLUMNS):
         columns = tf.constant(hashes[first : first + _COLUMNS])
         products = [tf.matmul(tf.constant(each), columns, transpose_b=True) for each in (rows, mirrored)]
-        # One more than wanted: a picture is its own nearest.
+        # One more than wanted, because each picture is its own nearest.
         best = tf.math.top_k(tf.maximum(*products), min(_N_NEIGHBOURS + 1, len(columns)))
         values.append(best.values.numpy())
         numbers.append(best.indices.numpy() + first)

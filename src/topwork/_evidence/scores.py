@@ -113,7 +113,7 @@ def mean_score(values: Array) -> float:
 def _average_precision(shown: Array, scores: Array, counts: Array) -> Array:
     """Of one label, for each row of counts, (resamples, images): how often an image is in a sample."""
     order = np.argsort(-scores, kind="stable")
-    # The last image of each run of equal scores: between them no threshold can be set.
+    # The last image of each run of equal scores: no threshold lies between equal scores.
     is_last = np.append(np.diff(scores[order]) != 0, True)
     counts = counts[:, order]
     taken = np.cumsum(counts, axis=1)[:, is_last]
@@ -127,7 +127,7 @@ def _average_precision(shown: Array, scores: Array, counts: Array) -> Array:
 def _r2(targets: Array, predictions: Array, counts: Array) -> Array:
     """For each row of counts, (resamples, numbers)."""
     n_images = counts.sum(axis=1, keepdims=True)
-    # Centred before they are squared: of large numbers of little spread nothing would be left.
+    # Centred before they are squared: large numbers of little spread would lose all their digits.
     centred = targets - targets.mean(axis=0)
     total = counts @ centred**2 - (counts @ centred) ** 2 / n_images
     residual = counts @ (targets - predictions) ** 2

@@ -15,7 +15,7 @@ from topwork._networks.class_names import names_in_order
 from topwork._networks.record import read_record
 from topwork._training.linear_fits import Array
 
-# Of a class with fewer images too little is learned to judge any of them.
+# With fewer images of a class, too little is learned to judge any of them.
 _FEWEST_OF_A_CLASS = 5
 
 

@@ -18,7 +18,7 @@ TASKS = ("classes", "labels", "numbers")
 _TOGETHER = {
     frozenset(("one-hot", "labels")): "labels",
     frozenset(("one-hot", "classes")): "classes",
-    # A batch of numbers may happen to be whole, or zeros and ones.
+    # The numbers of one batch may happen to be whole, or all 0 and 1.
     frozenset(("numbers", "classes")): "numbers",
     frozenset(("numbers", "one-hot")): "numbers",
     frozenset(("numbers", "labels")): "numbers",

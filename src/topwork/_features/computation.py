@@ -186,7 +186,7 @@ class Computation:
         row_bytes, limit = self._frozen.layout.row_bytes, self._cache.memory_limit()
         store, collection = self._cache.store, self._collection
         if store is None or collection is None:
-            # Of data sets a batch is read for it: not where it does not matter.
+            # For a data set this reads one batch, so it is done only where it matters.
             needed = [None if limit == math.inf else run.bytes_at_least(row_bytes) for run in runs]
             for run, most in zip(runs, memory_limits(needed, limit), strict=True):
                 yield KeptRows(row_bytes, run.views, most)

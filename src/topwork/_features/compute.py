@@ -18,7 +18,7 @@ from topwork._features.sinks import Sink, StoredRows
 from topwork._features.table import Table
 from topwork._store.shards import Bytes
 
-# Batches that are read while the network computes one: enough for reading that comes in bursts.
+# So many batches are read ahead while the network computes one: reading comes in bursts.
 _AHEAD = 2
 
 

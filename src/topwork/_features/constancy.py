@@ -91,7 +91,7 @@ def _obstacle(operation: Any, *, is_off: bool) -> str | None:
         return f"{name} is trainable"
     if getattr(operation, "activity_regularizer", None) is not None:
         return f"{name} adds to the loss"
-    # Of others' layers the trial tells: whoever draws numbers changes the state of a generator.
+    # The trial judges layers of other packages: one that draws numbers changes a generator's state.
     if _is_keras_own(type(operation)) and _is_random(operation) and not is_off:
         return f"{name} is random"
     if isinstance(operation, keras.layers.BatchNormalization) and operation.trainable:
@@ -175,7 +175,7 @@ def _is_elementwise(step: Step) -> bool:
         return _keeps_the_batch(step.args[1:] or step.kwargs.get("key"), max(ranks, default=0))
     if type(step.operation).__name__ not in _ELEMENTWISE or len(ranks) != 1:
         return False
-    # A constant with an axis for the batch is another one for each place in it.
+    # A constant that has a batch axis holds another value for each place in the batch.
     values = [v for v in keras.tree.flatten((step.args, step.kwargs)) if not _is_symbolic(v)]
     shapes = [np.shape(v) for v in values if hasattr(v, "__array__")]
     return all(len(shape) < max(ranks) or shape[0] == 1 for shape in shapes)

@@ -10,7 +10,7 @@ from topwork._features.engine import Engine, has_gpu
 from topwork._networks.graph import steps
 from topwork._private_keras import gpu_memory
 
-# Of the memory that TensorFlow may take; the weights and what the kernels need want some too.
+# A batch may use this part of the memory that TensorFlow may take. Weights and kernels need the rest.
 _SHARE = 0.25
 # The outputs that are alive at once, in units of the largest: branches lie beside each other.
 _ALIVE = 4

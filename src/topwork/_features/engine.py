@@ -11,9 +11,9 @@ import tensorflow as tf
 from topwork._errors import InputError, warn
 
 ENGINES = ("auto", "tensorflow", "openvino")
-# With the distance from 1 to the next number, half of which is the error of rounding.
+# The distance from 1 to the next number; rounding errs by half of it.
 PRECISIONS = {"float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}
-# What adding up in another order makes of float32, convolutions by Winograd's way among it.
+# The error of float32 when sums are taken in another order, as Winograd's convolutions do.
 _ANOTHER_ORDER = 1e-3
 _INSTALL = 'Install it: pip install "topwork[openvino]"'
 

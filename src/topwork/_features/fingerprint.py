@@ -17,7 +17,7 @@ from topwork._features.unknown_code import full_name, functions_in
 from topwork._networks.graph import Step, steps, sublayers
 from topwork._private_keras import attributes
 
-# Names say nothing of what is computed, and differ between two builds in one process.
+# Names do not change what is computed, and differ between two builds in one process.
 _IRRELEVANT = frozenset({"name", "trainable", "build_config", "compile_config", "registered_name"})
 
 
@@ -52,7 +52,7 @@ def _places(layer: keras.Layer) -> list[tuple[str, int]]:
 
 
 def _circumstances(engine: Engine) -> dict[str, Any]:
-    # What a layer computes is mended from version to version, and nobody can tell where it matters.
+    # A new version of Keras or TensorFlow may compute a layer differently, and nobody can tell which.
     circumstances = {
         "topwork features": 3,
         "batch": BATCH_SIZE,

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-# Of the memory that is free when features start to be kept. The rest is for the data pipeline, for
-# training, and for whatever else runs.
+# Features may take this part of the memory that is free at the beginning. The rest is for the data
+# pipeline, for training, and for other programs.
 MEMORY_FRACTION = 0.5
 
 _PROC = Path("/proc")
@@ -75,7 +75,7 @@ def takes_memory(folder: Path) -> bool:
         for _, point, kind, _ in map(_mount, mounts)
         if point in (place, *place.parents)
     ]
-    # Of two on the same point the later one hides the other.
+    # If two are mounted on the same point, the later one hides the other.
     return (
         bool(found) and max(enumerate(found), key=lambda each: (each[1][0], each[0]))[1][1] in _IN_MEMORY
     )

@@ -60,7 +60,7 @@ class RowLayout:
             part, start = rows[:, start : start + size], start + size
             if dtype.is_floating:
                 values = np.ascontiguousarray(part).view(dtype.as_numpy_dtype)
-                # A sum is not finite if one of its terms is not, and costs a fraction of asking each.
+                # If one number is not finite, neither is the sum, which is faster than asking for each.
                 if not np.isfinite(values.sum(dtype=np.float64)):
                     bad |= ~np.isfinite(values).all(axis=1)
         return bad
@@ -77,7 +77,7 @@ class RowLayout:
 def _typed(part: tf.Tensor, shape: tuple[int, ...], dtype: tf.DType) -> tf.Tensor:
     if dtype == tf.bool:
         return tf.reshape(part, [-1, *shape]) > 0
-    # A type of one byte has no axis of bytes to give up.
+    # With one byte to a number there is no axis of bytes to remove.
     axis_of_bytes = [] if dtype.size == 1 else [dtype.size]
     return tf.bitcast(tf.reshape(part, [-1, *shape, *axis_of_bytes]), dtype)
 

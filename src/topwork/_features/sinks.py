@@ -13,7 +13,7 @@ from topwork._store.collection import Collection
 from topwork._store.index import Locations
 from topwork._store.shards import KEY_BYTES, Bytes
 
-# How many rows are computed before looking again for what other processes completed meanwhile.
+# After so many rows, look again for rows that other processes have completed meanwhile.
 _REFRESH_ROWS = 512
 
 

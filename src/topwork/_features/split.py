@@ -54,12 +54,13 @@ def split(model: keras.Model, images: list[Any] | None = None) -> Split:
     tail_steps = [step for step in ordered if step not in frozen]
     frontier = [t for t in _frontier(frozen, tail_steps, model) if id(t) not in constants]
     prefix = keras.Model(model.inputs, frontier, name=f"{model.name}_prefix")
-    # A Sequential model has no `output`, or that of the last call of it.
+    # A Sequential model has no `output`, or the output of its last call.
     structure = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
     return Split(prefix, replay(tail_steps, frontier, structure, f"{model.name}_tail", constants))
 
 
-# What Keras asks of a model while it trains it; on features, code of the user's would be misled.
+# Methods that Keras calls while it trains. One that a user has overridden would receive features in
+# place of images.
 _ASKED_BY_KERAS = (
     "call",
     "compute_loss",

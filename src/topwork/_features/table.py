@@ -72,9 +72,9 @@ class Table:
         """
         images = _indices(len(self), self.batch_lengths, batch_size, shuffle)
         rows = images.map(_as_it_is(functools.partial(_draw_row, self.views)))
-        # TensorFlow keeps functions until the process ends, and must not keep the rows with them.
+        # TensorFlow keeps functions until the process ends. A weak reference lets the rows go earlier.
         table = weakref.proxy(self)
-        # As tensors, which the function below refers to; arrays would become a part of its graph.
+        # Tensors, because the function below refers to them; arrays would be copied into its graph.
         labels = [
             keras.tree.map_structure(tf.convert_to_tensor, part)
             for part in (self.y, self.sample_weight)

@@ -13,9 +13,9 @@ from topwork._errors import verb, warn
 from topwork._features.memory import MEMORY_FRACTION, available_memory, takes_memory
 from topwork._store.files import what_is_short
 
-# Of data of unknown length less is kept in memory before a file takes it: it may all have to move.
+# If the length of the data is unknown, a file takes over earlier: all rows may have to move there.
 _SHARE_OF_UNKNOWN = 0.2
-# Left to everybody else: of a temporary disk this part, and no more than 1 GB.
+# This part of a temporary disk is left to other programs, but no more than 1 GB.
 _PART_LEFT, _MOST_LEFT = 0.05, 2**30
 
 _REMEDY = (

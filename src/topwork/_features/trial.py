@@ -15,7 +15,7 @@ from topwork._features.traced import traced_fault
 from topwork._networks.graph import Step, is_of_images
 
 _N_IMAGES = 4
-# One image by itself is computed by other kernels than among others, which round differently.
+# A single image is computed by other kernels than a batch, and they round differently.
 _TOLERANCE = {2: 3e-2, 4: 2e-3, 8: 1e-6}
 
 

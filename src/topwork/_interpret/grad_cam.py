@@ -190,7 +190,7 @@ def _class_score(last: Any, values: Any, index: int, task: Task) -> Any:
         values = keras.ops.matmul(values, keras.ops.cast(last.kernel, values.dtype))
         values = values if last.bias is None else values + keras.ops.cast(last.bias, values.dtype)
     elif last is None and task.kind != "numbers":
-        # Nothing is known of how the probability is made: its logarithm saturates least.
+        # How the probability is made is not known. Its logarithm saturates least.
         values = keras.ops.log(values + keras.config.epsilon())
     if values.shape[-1] < task.n:  # one sigmoid unit tells two classes
         return values[0, 0] if index == 1 else -values[0, 0]

@@ -192,7 +192,7 @@ def numbers_report(
         true = numbers_of(batch.y, "the data", len(names))
         targets.append(true)
         predictions.append(batch.values)
-        # What is far off depends on the unit of each number.
+        # Each number has a unit of its own: distances are compared in standard deviations.
         unit = np.concatenate(targets).std(axis=0)
         unit = np.where(unit > 0, unit, 1)
         distances = np.abs(true - batch.values)

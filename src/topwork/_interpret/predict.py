@@ -166,7 +166,7 @@ def _batches(model: Any, images: Any, task: Task) -> Iterator[tuple[list[str], A
         yield from _of_data_set(images)
         return
     reader = ImageReader(model, task.n)
-    # Without a size of their own, a model's inputs may each have another.
+    # If the model takes images of any size, each image may have another size: no batches then.
     batch_size = _BATCH_SIZE if reader.height and reader.width else 1
     todo = enumerate(_listed(images))
     while chunk := list(itertools.islice(todo, batch_size)):

@@ -43,10 +43,10 @@ class _Block:
 def block_ends(model: keras.Model, limit: int) -> list[str]:
     """The clean cuts at which blocks end, from the input on, at most `limit` of them.
 
-    Of the layers after a convolution (normalisation, activation, pooling) it is the last one. If there
-    are too many, the ends of stages, where the feature map gets smaller, come first, then those of
-    blocks with branches or residuals, then others; of each kind as many as there is room for, spread
-    evenly.
+    A convolution is followed by normalisation, activation or pooling; the cut is after the last of these.
+    If there are more than `limit`, ends of stages are taken first, where the feature map gets smaller.
+    Then come ends of blocks with branches or residuals, then all others. Where a kind has more than
+    there is room for, those taken are spread evenly.
     """
     blocks = [block for block in _blocks(model) if not block.is_part]
     blocks = [block for i, block in enumerate(blocks) if not _is_expansion(blocks, i)]

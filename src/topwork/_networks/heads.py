@@ -19,7 +19,7 @@ from topwork._networks.tokens import class_token, has_class_token, patch_tokens
 
 _TASKS = ("classes", "labels", "numbers")
 _LISTED_TASKS = ", ".join(map(repr, _TASKS))
-# Deviations of numbers that are learnt together, the largest by the smallest.
+# The largest standard deviation divided by the smallest, of numbers that are learnt together.
 _MOST_APART = 10
 # The name of the layer that brings what a head for numbers has learnt to the unit of the targets.
 UNITS = "head_units"

@@ -87,7 +87,7 @@ class Opener:
         try:
             return layer.call(*args, **kwargs)
         except ValueError:
-            # Of a layer inside that gives None beside a tensor there can be no call in a graph.
+            # A layer inside that returns None beside a tensor cannot be called in a graph.
             inside = filter(self._is_opened, inner_layers(layer, recursive=True))
             kinds = {type(x) for x in inside if not type(x).__module__.startswith("keras.")}
             with _called_directly(kinds):

@@ -61,7 +61,7 @@ def write_record(model: Any, record: Record) -> None:
     policy = layer.dtype_policy
     for key in _keys(policy):
         del policy[key]
-    # Quoted, for the keys of a map are regular expressions too.
+    # Quoted: the keys of a map are read as regular expressions.
     policy[_KEY + urllib.parse.quote(json.dumps(dataclasses.asdict(record)))] = policy.default_policy
 
 

@@ -69,7 +69,7 @@ def quarters(tensor: Any, name: str) -> Any:
             "pooling='avg'."
         )
     height, width = tensor.shape[1:3]
-    # Of an odd number of rows both halves have the middle one.
+    # If the number of rows is odd, both halves have the middle one.
     pool = keras.layers.AveragePooling2D(
         ((height + 1) // 2, (width + 1) // 2),
         strides=(height // 2, width // 2),

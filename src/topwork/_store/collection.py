@@ -67,7 +67,7 @@ class Collection:
         except OSError as failure:
             if error is None:
                 raise
-            # The disk that made the first error will make this one: once is enough to say.
+            # The same disk will make the same error again: it is said once.
             if not isinstance(error, OSError):
                 warn(f"The last features could not be kept: {failure}")
 

@@ -21,7 +21,7 @@ from topwork._store.shards import (
     open_shard,
 )
 
-# What ails the process, and not the file that it was opening.
+# Errors that are about the process (no handles or memory left), not about the file.
 _OURS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 

@@ -13,9 +13,9 @@ import keras
 from topwork._training.one_cycle import OneCycle
 from topwork._voice import say
 
-# Epochs to judge by, at the end; with fewer than all of these in a call nothing is said.
+# The last epochs are judged by. If a call has fewer, nothing is said.
 _LAST = 5
-# Of the training loss, in an epoch: by then it is nowhere near its end.
+# If the training loss still falls by this part in an epoch, training is nowhere near its end.
 _STILL_FALLING = 0.03
 
 _SETS_THE_RATE = (

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SMOOTHING = 0.9
-# A loss of so many times the lowest has diverged.
+# A loss has diverged when it is so many times the lowest.
 _DIVERGED = 4.0
-# From the rate with the lowest loss, which is at the edge of divergence, to one that trains.
+# The rate with the lowest loss is at the edge of divergence. Divided by this it trains.
 _SAFETY = 10.0
 
 

@@ -114,7 +114,8 @@ def scaling_of(examples: Examples, intercept: bool) -> Scaling:
     average = total / len(examples)
     mean = average if intercept else np.zeros_like(average)
     deviation = np.sqrt(np.maximum(square / len(examples) - mean**2, 0))
-    # A unit that is never active, or always the same, says nothing; rounding must not make it speak.
+    # A feature that is the same in all images says nothing. Its tiny deviation is rounding: dividing by
+    # it would turn that into a large signal, so its scale is 0.
     constant = deviation <= 1e-6 * np.maximum(np.abs(average), np.finfo(np.float32).tiny)
     scale = np.where(constant, 0, 1 / np.sqrt(np.where(constant, 1, deviation)))
     scale /= max(float(np.square(scale * deviation).sum()) ** 0.5, 1e-30)

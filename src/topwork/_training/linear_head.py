@@ -15,7 +15,7 @@ Array = npt.NDArray[Any]
 
 _ADVICE = "Train it with fit, or make a head that can be solved: add_head(..., hidden_units=None)."
 
-# They do nothing but in training, and the solution needs no help of chance.
+# These act only in training; the head is solved without them.
 _ONLY_IN_TRAINING = (
     keras.layers.AlphaDropout,
     keras.layers.Dropout,

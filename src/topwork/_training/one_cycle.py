@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-# What a head on frozen features learns well with; Keras' own default of each is made for a constant rate.
+# A head on frozen features learns well at these peaks. Keras' defaults are made for a constant rate.
 _PEAK, _PEAK_OF_SGD = 1e-3, 1e-2
 
 

@@ -13,7 +13,7 @@ from topwork._features.table import frontier_of
 from topwork._private_keras import compilation
 
 _STEPS = ("train_step", "test_step")
-# What Keras has compiled of the steps, and would take for the other ones.
+# Functions that Keras compiled from the steps and caches. They would be used for the other steps.
 _FUNCTIONS = ("train_function", "test_function")
 
 

@@ -15,7 +15,7 @@ from topwork._transfer.evidence import Decision, Option
 from topwork._transfer.pooled import Candidate, Pooled
 from topwork._transfer.targets import Targets
 
-# Candidates are told apart on so many images; more would make it slow and decide nothing else.
+# So many images tell the candidates apart. More would take longer and decide the same.
 _MOST_IMAGES = 4000
 _MOST_UP_TO = 3
 
