@@ -724,7 +724,7 @@ def test_a_folder_is_no_data(model: keras.Model, tmp_path: Path) -> None:
         (IMAGES[..., :1], "The images are grey.*np.repeat"),
         (
             np.concatenate([IMAGES, IMAGES[..., :1]], -1),
-            r"an alpha channel: leave it out, images\[..., :3\]",
+            r"channel is alpha, leave it out, images\[..., :3\]",
         ),
         (np.moveaxis(IMAGES, -1, 1), "The channels come first.*np.moveaxis"),
         (IMAGES[..., :2], "The images have 2 channels"),

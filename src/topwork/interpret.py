@@ -12,6 +12,7 @@ from topwork._interpret.class_report import ClassRow, Mistake, Report
 from topwork._interpret.grad_cam import HeatMap, grad_cam
 from topwork._interpret.history_plot import plot_history
 from topwork._interpret.label_report import LabelRow, LabelsReport
+from topwork._interpret.naming import name_classes
 from topwork._interpret.number_report import NumberMistake, NumberRow, NumbersReport
 from topwork._interpret.report import report
 
@@ -29,6 +30,7 @@ __all__ = [
     "Suspect",
     "Suspects",
     "grad_cam",
+    "name_classes",
     "plot_history",
     "report",
     "suspects",

@@ -140,7 +140,10 @@ def _channels(received: int, expected: int) -> str:
         repeated = "np.repeat(images[..., np.newaxis] if images.ndim == 3 else images, 3, axis=-1)"
         return f"The images are grey, and the model takes colours: repeat the channel, {repeated}."
     if received == 4:
-        return f"The images have an alpha channel: leave it out, images[..., :{expected}]."
+        return (
+            f"If the fourth channel is alpha, leave it out, images[..., :{expected}]. If not, build the "
+            "backbone for four, load_backbone(..., input_shape=(height, width, 4))."
+        )
     return (
         f"The images have {received} channels, and the model takes {expected}: convert them, or build "
         f"the backbone for them, load_backbone(..., input_shape=(height, width, {received}))."

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-_losses = keras.losses
+from topwork._networks.losses import kind_of
 
 
 class LabelKind(NamedTuple):
@@ -69,24 +69,8 @@ def output_names(model: keras.Model) -> list[str]:
 def _kind(loss: Any, output: Any) -> LabelKind | None:
     if loss is None or len(output.shape) != 2 or output.shape[-1] is None:
         return None
-    loss = _losses.get(loss)
-    kind = _KINDS.get(getattr(loss, "fn", loss))  # a loss object has the function as `fn`
+    kind = kind_of(loss)
     return None if kind is None else LabelKind(kind, int(output.shape[-1]))
-
-
-_KINDS = {
-    _losses.sparse_categorical_crossentropy: "sparse",
-    _losses.categorical_crossentropy: "categorical",
-    _losses.categorical_focal_crossentropy: "categorical",
-    _losses.binary_crossentropy: "binary",
-    _losses.binary_focal_crossentropy: "binary",
-    _losses.mean_squared_error: "numbers",
-    _losses.mean_absolute_error: "numbers",
-    _losses.mean_absolute_percentage_error: "numbers",
-    _losses.mean_squared_logarithmic_error: "numbers",
-    _losses.huber: "numbers",
-    _losses.log_cosh: "numbers",
-}
 
 
 def ignored_class(model: keras.Model) -> int | None:

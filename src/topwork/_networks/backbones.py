@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import os
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import keras
 
 from topwork._errors import InputError, closest, plain, public, whole_number
 from topwork._networks.applications import APPLICATIONS, Application
+from topwork._networks.channels import colour_scaling, construct, scaled_channels, take_weights
 from topwork._networks.graph import clean_cuts, require_functional
 from topwork._networks.hub import load_hub_network
 from topwork._networks.hub_sources import find_source
@@ -61,7 +63,10 @@ def load_backbone(
         weights: `"imagenet"` (downloaded by Keras; of KerasHub the weights that the network comes
             with), the path to a local `.h5`, `.weights.h5` or `.keras` file, or None for random weights.
         input_shape: (height, width, 3), in pixels; (height, width, 1) for grey images, which are
-            repeated three times in the graph, so that all weights are used as they are. None: the
+            repeated three times in the graph, so that all weights are used as they are; (height, width,
+            channels) for satellite images and others: channel i is scaled as colour i modulo 3 is, and
+            has that colour's part of the first kernel, times 3 / channels, as timm does it
+            (`adapt_input_conv`, https://github.com/huggingface/pytorch-image-models). None: the
             size that it was trained at.
         preprocess: True: the model takes raw RGB images, 0 to 255, and does the network's own
             preprocessing itself. False: it takes what the network's `preprocess_input` gives. A
@@ -70,7 +75,7 @@ def load_backbone(
         **options: For the constructor, such as `alpha=0.25` for MobileNet.
 
     Returns:
-        A functional model, images (batch, height, width, 3 or 1) in, the cut layer's output out.
+        A functional model, images (batch, height, width, channels) in, the cut layer's output out.
 
     Raises:
         ValueError: An unknown name, layer or option; a shape that the network does not take; or a
@@ -101,10 +106,36 @@ def load_backbone(
     application = APPLICATIONS[key]
     _check_options(application, options)
     shape = _checked_shape(input_shape, application)
+    wanted = _Wanted(key, application, cut_layer, preprocess, options)
+    backbone = _loaded(wanted, weights, shape) if shape[2] in (1, 3) else _wide(wanted, weights, shape)
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0
+    return backbone
+
+
+@dataclasses.dataclass(frozen=True)
+class _Wanted:
+    """What `load_backbone` was asked for, but for the weights and the shape of the images."""
+
+    key: str
+    application: Application
+    cut_layer: str | None
+    preprocess: bool
+    options: dict[str, Any]
+
+    def build(self, shape: tuple[int, int, int], **arguments: Any) -> keras.Model:
+        return _build(self.application, shape, self.preprocess, {**arguments, **self.options})
+
+
+def _loaded(
+    wanted: _Wanted, weights: str | os.PathLike[str] | None, shape: tuple[int, int, int]
+) -> keras.Model:
+    """The network up to the cut, with its weights."""
+    key, cut_layer = wanted.key, wanted.cut_layer
 
     def build(*, include_top: bool, weights: str | None = None) -> keras.Model:
-        arguments = {"include_top": include_top, "weights": weights, **options}
-        return _build(application, shape, preprocess, arguments)
+        return wanted.build(shape, include_top=include_top, weights=weights)
 
     network, has_top = _with_layer(cut_layer, build, key)
     if weights == "imagenet":
@@ -113,12 +144,31 @@ def load_backbone(
     backbone = keras.Model(network.inputs[0], last, name=key)
     if weights is not None and weights != "imagenet":
         load_weights(backbone, weights, network, lambda: build(include_top=True))
-        if application.rescales_imagenet and has_imagenet_statistics(backbone):
+        if wanted.application.rescales_imagenet and has_imagenet_statistics(backbone):
             backbone = rescaled(backbone)
-    for layer in backbone.layers:
-        if isinstance(layer, keras.layers.Dropout):
-            layer.rate = 0.0
     return backbone
+
+
+def _wide(
+    wanted: _Wanted, weights: str | os.PathLike[str] | None, shape: tuple[int, int, int]
+) -> keras.Model:
+    """The network for images of other channels, with weights for three, or with its own from a file."""
+    wide = _loaded(wanted, None, shape)
+    if weights is None:
+        return wide
+    try:
+        colours = _loaded(wanted, weights, (shape[0], shape[1], 3))
+    except InputError as error:
+        try:
+            return _loaded(wanted, weights, shape)
+        except InputError:
+            raise error from None
+    places = list(range(3))
+    if wanted.preprocess:
+        places, _, _ = colour_scaling(_preprocessing(wanted.application))
+    take_weights(wide, colours, places)
+    is_rescaled = wanted.application.rescales_imagenet and has_imagenet_statistics(wide)
+    return rescaled(wide) if is_rescaled else wide
 
 
 @public
@@ -182,10 +232,15 @@ def _checked_shape(shape: Any, application: Application) -> tuple[int, int, int]
     if shape is None:
         return (application.size, application.size, 3)
     sizes = tuple(whole_number(n) or 0 for n in shape) if hasattr(shape, "__len__") else ()
-    if len(sizes) != 3 or sizes[2] not in (1, 3) or min(sizes) < 1:
+    if len(sizes) != 3 or min(sizes) < 1:
         raise InputError(
-            "input_shape is (height, width, 3), or 1 for grey, whole pixels, such as "
+            "input_shape is (height, width, channels), whole numbers of at least 1, such as "
             f"({application.size}, {application.size}, 3). Received: {shape!r}."
+        )
+    if sizes[0] in (1, 3) and sizes[2] > 4:
+        raise InputError(
+            f"the channels come last in input_shape, (height, width, channels). Received: {shape!r}. "
+            f"Write {(sizes[1], sizes[2], sizes[0])}."
         )
     return sizes[0], sizes[1], sizes[2]
 
@@ -207,6 +262,10 @@ def _constructor(application: Application) -> Callable[..., keras.Model]:
     return getattr(keras.applications, application.constructor)
 
 
+def _preprocessing(application: Application) -> Callable[[Any], Any]:
+    return getattr(keras.applications, application.module).preprocess_input
+
+
 def _build(
     application: Application,
     shape: tuple[int, int, int],
@@ -217,9 +276,12 @@ def _build(
         image = keras.Input(shape, name="input_layer")  # the name that it gets by itself, fixed
         # On a symbolic tensor, preprocess_input becomes operations of the graph; they are not among
         # `model.layers`, so that the layers keep their indices.
-        module = getattr(keras.applications, application.module)
+        scaled = _preprocessing(application)
+        if shape[2] not in (1, 3):
+            channels = scaled_channels(image, scaled) if preprocess else image
+            return construct(_constructor(application), channels, shape, arguments)
         colors = keras.ops.repeat(image, 3, axis=-1) if shape[2] == 1 else image
-        pixels = module.preprocess_input(colors) if preprocess else colors
+        pixels = scaled(colors) if preprocess else colors
         shape = (*shape[:2], 3)
         return _constructor(application)(input_tensor=pixels, input_shape=shape, **arguments)
 

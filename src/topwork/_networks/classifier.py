@@ -13,17 +13,14 @@ import numpy.typing as npt
 
 from topwork._errors import InputError, closest
 from topwork._networks.class_names import names_in_order
+from topwork._networks.losses import kind_of, unwrapped
 from topwork._networks.record import read_record
+from topwork._private_keras import node_of
 
 N_IMAGENET_CLASSES = 1000
 
 Threshold = float | Sequence[float] | Mapping[str, float] | None
 _ROUNDING = 0.02
-_CROSSENTROPY_OF_CLASSES = ("categorical_crossentropy", "categorical_focal_crossentropy")
-_OF_NUMBERS = (
-    *("mean_squared_error", "mean_absolute_error", "mean_absolute_percentage_error"),
-    *("mean_squared_logarithmic_error", "huber", "log_cosh", "logcosh", "mse", "mae"),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,32 +33,49 @@ class Task:
         n: How many classes, labels or numbers there are. One sigmoid unit tells two classes.
         from_logits: Whether the loss makes the probabilities, and not the model.
         units: The length of the output.
+        is_rescaled: Whether the loss divides the outputs by their sum, as Keras' crossentropies do.
     """
 
     kind: str
     n: int
     from_logits: bool = False
     units: int = 0
+    is_rescaled: bool = False
 
 
 def task_of(model: Any) -> Task:
-    """What a model is for, by its loss; of one that is not compiled, by its last activation.
+    """What a model is for, by its loss; where that does not say it, by its last activation.
 
     Raises:
         ValueError: The model has no one vector of outputs for an image.
     """
     units = _units(model)
-    loss, from_logits = _loss_of(model)
-    activation = _last_activation(model)
-    if loss.endswith(_CROSSENTROPY_OF_CLASSES):
-        kind = "classes"
-    elif loss.startswith("binary_") or (not loss and activation == "sigmoid"):
-        kind = "labels" if units > 1 else "classes"
-    elif loss in _OF_NUMBERS and activation not in ("softmax", "sigmoid"):
-        kind = "numbers"
-    else:
-        kind = "labels" if activation == "sigmoid" and units > 1 else "classes"
-    return Task(kind, max(units, 2) if kind == "classes" else units, from_logits, units)
+    losses = keras.tree.flatten(getattr(model, "loss", None))
+    loss = losses[0] if len(losses) == 1 else None
+    activation = _last_activation(model.outputs[0])
+    kind = _kind(model, units, loss, activation)
+    return Task(
+        kind,
+        max(units, 2) if kind == "classes" else units,
+        from_logits=bool(unwrapped(loss)[1].get("from_logits", False)),
+        units=units,
+        is_rescaled=kind_of(loss) in ("sparse", "categorical") and units > 1,
+    )
+
+
+def _kind(model: Any, units: int, loss: Any, activation: str) -> str:
+    labels, is_named = kind_of(loss), read_record(model).class_names is not None
+    binary = "labels" if units > 1 else "classes"
+    if activation == "softmax" or labels in ("sparse", "categorical"):
+        return "classes"
+    if labels == "binary":
+        return binary
+    # Of a loss for numbers, or of the user's own: numbers, unless it was trained on what has names.
+    if loss is not None and activation != "sigmoid":
+        return "numbers" if labels == "numbers" or not is_named else "classes"
+    if labels == "numbers" and not is_named:
+        return "numbers"
+    return binary if activation == "sigmoid" else "classes"
 
 
 def _units(model: Any) -> int:
@@ -76,25 +90,38 @@ def _units(model: Any) -> int:
     return int(shape[1])
 
 
-def _loss_of(model: Any) -> tuple[str, bool]:
-    """The name of the one loss, "" if there is none, and whether it takes logits."""
-    losses = keras.tree.flatten(getattr(model, "loss", None))
-    if len(losses) != 1 or losses[0] is None:
-        return "", False
-    try:
-        loss = keras.losses.get(losses[0])
-    except ValueError:  # a name that is registered elsewhere
-        return "", False
-    from_logits = getattr(loss, "_fn_kwargs", {}).get("from_logits", False)
-    function = getattr(loss, "fn", loss)
-    return str(getattr(function, "__name__", "")), bool(from_logits)
+# They give what they are given, in another shape or type at most.
+_PASSING = (
+    *(keras.layers.Activation, keras.layers.Dropout, keras.layers.Flatten, keras.layers.Identity),
+    keras.layers.Reshape,
+)
 
 
-def _last_activation(model: Any) -> str:
-    layers = getattr(model, "layers", None) or [None]
-    if isinstance(layers[-1], keras.layers.Softmax):
-        return "softmax"
-    return getattr(getattr(layers[-1], "activation", None), "__name__", "")
+def _last_activation(tensor: Any) -> str:
+    """The name of the activation that a model's output comes from, "linear" where there is none."""
+    while True:
+        node = node_of(tensor)
+        operation = node.operation
+        if isinstance(operation, keras.Model):
+            (tensor,) = keras.tree.flatten(operation.outputs)
+            continue
+        name = activation_name(operation)
+        if name != "linear" or not isinstance(operation, _PASSING):
+            return name
+        tensor = node.input_tensors[0]
+
+
+def activation_name(operation: Any) -> str:
+    """The activation that a layer, or an operation such as `keras.ops.sigmoid`, applies."""
+    is_layer = isinstance(operation, keras.Layer)
+    if isinstance(operation, keras.layers.Softmax) or (
+        not is_layer and type(operation).__name__ in ("Sigmoid", "Softmax")
+    ):
+        return type(operation).__name__.lower()
+    function = getattr(operation, "activation", None) if is_layer else None
+    return (
+        "linear" if function is None else getattr(function, "__name__", type(function).__name__).lower()
+    )
 
 
 def probabilities(outputs: Any, task: Task) -> npt.NDArray[np.float64]:
@@ -106,6 +133,8 @@ def probabilities(outputs: Any, task: Task) -> npt.NDArray[np.float64]:
     values = np.asarray(outputs, "float64")
     if task.from_logits:
         values = _from_logits(values, task)
+    elif task.is_rescaled and (values >= 0).all() and (values.sum(axis=1) > 0).all():
+        values = values / values.sum(axis=1, keepdims=True)
     is_probability = np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1 + _ROUNDING
     if is_probability and task.kind == "labels":
         return values

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from topwork._networks.graph import Step, steps
+from topwork._networks.losses import unwrapped
 
 Array = npt.NDArray[Any]
 
@@ -157,10 +158,7 @@ def _without_dropout(tensor: Any, ordered: list[Step]) -> Any:
 def _loss_of(model: keras.Model) -> tuple[Any, dict[str, Any]]:
     """The function that the model's loss calls, and the options it is called with."""
     losses = keras.tree.flatten(model.loss)
-    loss = keras.losses.get(losses[0]) if len(losses) == 1 else None
-    if isinstance(loss, keras.losses.Loss):
-        return getattr(loss, "fn", None), loss.get_config()
-    return loss, {}
+    return unwrapped(losses[0] if len(losses) == 1 else None)
 
 
 _CROSSENTROPIES = {
@@ -193,6 +191,9 @@ def _activation_of(step: Step) -> str:
     operation = step.operation
     if isinstance(operation, keras.layers.Softmax):
         return "softmax" if operation.axis in (-1, 1) else "other"
+    name = type(operation).__name__
+    if name == "Sigmoid" or (name == "Softmax" and operation.axis in (-1, 1)):
+        return name.lower()  # keras.ops.sigmoid, keras.ops.softmax
     if isinstance(operation, keras.layers.Activation):
         return _activation(operation.activation)
     return "linear" if isinstance(operation, keras.layers.Identity) else "other"

@@ -1,0 +1,60 @@
+"""`name_classes`: names of classes for a model that did not learn them in training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from topwork._data.origin import learn_names, origin_of
+from topwork._data.reading import class_names_of
+from topwork._errors import InputError, described, public
+from topwork._networks.classifier import names_of_classes, task_of
+from topwork._networks.record import read_record, write_record
+
+
+@public
+def name_classes(model: keras.Model, names: Sequence[str] | Any) -> keras.Model:
+    """Let a model know the names of its classes, in place, for `predict` and for the file it is saved in.
+
+    `fit` and `fit_head` do this themselves when they train on data that knows the names. Keras' own
+    `model.fit` does not: call this before `model.save`. The file stays a plain Keras file.
+
+    Args:
+        model: A model for classes, for several labels an image, or for numbers.
+        names: One for each, in the order of the labels; or the data set it was trained on, of
+            `topwork.data.read_folder` or of Keras' `image_dataset_from_directory`, from which the way
+            that photographs are read is learnt too.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: There is not one name for each class, or the data set has none.
+
+    Example:
+        >>> import keras, numpy as np, topwork as tw
+        >>> zeros = keras.layers.Dense(1, "sigmoid", kernel_initializer="zeros")
+        >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), zeros])
+        >>> model = tw.interpret.name_classes(model, ["cat", "dog"])
+        >>> print(tw.predict(model, np.full((20, 30, 3), 128, "uint8"))[0])
+        image 0
+           50.0%  cat
+           50.0%  dog
+    """
+    task = task_of(model)
+    is_list = isinstance(names, (list, tuple)) or hasattr(names, "tolist")
+    of_data = None if is_list else class_names_of(names)
+    if not is_list and of_data is None:
+        raise InputError(
+            "names is a list with a name for each class, or a data set that knows them, of "
+            f"topwork.data.read_folder for example. Received: {described(names)}."
+        )
+    given = list(names) if is_list else of_data
+    checked = names_of_classes(given, model, task)
+    if origin_of(names) is not None:
+        learn_names(model, names)
+    write_record(model, dataclasses.replace(read_record(model), class_names=checked))
+    return model

@@ -1,0 +1,112 @@
+"""Networks for images of more channels than three, or of two.
+
+Channel i is treated as colour i modulo 3: it is scaled as that colour is, and has its part of the first
+kernel, times 3 / channels, so that what the first layer gives is as large as before. This is how timm
+does it (`adapt_input_conv` in timm/models/_manipulate.py,
+https://github.com/huggingface/pytorch-image-models).
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+_COLOURS = 3
+
+
+def colour_scaling(preprocess: Callable[[Any], Any]) -> tuple[list[int], Array, Array]:
+    """What a `preprocess_input` does to each colour, found by applying it to a black and a full pixel.
+
+    Returns:
+        The place that red, green and blue are put at, what each is multiplied by, and what is added.
+    """
+    black = np.asarray(preprocess(np.zeros((1, 1, 1, _COLOURS))))[0, 0, 0]
+    places, scales, offsets = [], [], []
+    for colour in range(_COLOURS):
+        pixel = np.zeros((1, 1, 1, _COLOURS))
+        pixel[..., colour] = 255.0
+        change = np.asarray(preprocess(pixel))[0, 0, 0] - black
+        place = int(np.abs(change).argmax())
+        places.append(place)
+        scales.append(change[place] / 255)
+        offsets.append(black[place])
+    return places, np.array(scales), np.array(offsets)
+
+
+def scaled_channels(image: Any, preprocess: Callable[[Any], Any]) -> Any:
+    """The channels of a symbolic image, each scaled as the colour that it is treated as."""
+    _, scales, offsets = colour_scaling(preprocess)
+    which = np.arange(image.shape[-1]) % _COLOURS
+    scale, offset = (values[which].astype("float32") for values in (scales, offsets))
+    if (scale == 1).all() and not offset.any():
+        return image
+    return keras.ops.add(keras.ops.multiply(image, scale), offset)
+
+
+def construct(
+    constructor: Callable[..., keras.Model], pixels: Any, shape: Any, arguments: dict[str, Any]
+) -> keras.Model:
+    """The network for more channels, with the scaling layers that it begins with for three."""
+    if "include_preprocessing" in inspect.signature(constructor).parameters:
+        colours = constructor(input_shape=(*shape[:2], _COLOURS), **{**arguments, "include_top": False})
+        for layer in _scaling_layers(colours):
+            pixels = _widened_layer(layer, shape[2])(pixels)
+        arguments = {**arguments, "include_preprocessing": False}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This model usually expects 1 or 3 input channels")
+        return constructor(input_tensor=pixels, input_shape=shape, **arguments)
+
+
+def _scaling_layers(network: keras.Model) -> list[keras.Layer]:
+    found: list[keras.Layer] = []
+    for layer in network.layers[1:]:
+        if not isinstance(layer, (keras.layers.Rescaling, keras.layers.Normalization)):
+            break
+        found.append(layer)
+    return found
+
+
+def _widened_layer(layer: keras.Layer, n_channels: int) -> keras.Layer:
+    """A layer that scales each channel as the one given scales its colour."""
+    config = layer.get_config()
+    for name in ("scale", "offset", "mean", "variance"):
+        values = np.ravel(config[name]) if config.get(name) is not None else np.empty(0)
+        if len(values) == _COLOURS:
+            config[name] = values[np.arange(n_channels) % _COLOURS].tolist()
+    return type(layer).from_config(config)
+
+
+def take_weights(wide: keras.Model, colours: keras.Model, places: list[int]) -> None:
+    """Give a network for more channels the weights of the one for three.
+
+    Args:
+        wide: The network.
+        colours: The same for three channels.
+        places: Where the first layer finds red, green and blue.
+
+    """
+    n_channels = int(wide.inputs[0].shape[-1])
+    rows = [places[i % _COLOURS] for i in range(n_channels)]
+    by_name = {layer.name: layer for layer in colours.layers}
+    for layer in wide.layers:
+        given = by_name[layer.name].get_weights()
+        layer.set_weights(
+            [_widened(a, tuple(b.shape), rows) for a, b in zip(given, layer.weights, strict=True)]
+        )
+
+
+def _widened(values: Array, shape: tuple[int, ...], rows: list[int]) -> Array:
+    """Of a kernel the rows of all channels, made smaller; of what is known of each channel, as it is."""
+    if values.shape == shape:
+        return values
+    axis = next(i for i, sizes in enumerate(zip(values.shape, shape, strict=True)) if len(set(sizes)) > 1)
+    wide = np.take(values, rows, axis=axis)
+    return wide * (_COLOURS / len(rows)) if values.ndim > 1 else wide
