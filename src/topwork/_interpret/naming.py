@@ -24,9 +24,9 @@ def name_classes(model: keras.Model, names: Sequence[str] | Any) -> keras.Model:
 
     Args:
         model: A model for classes, for several labels an image, or for numbers.
-        names: One for each, in the order of the labels; or the data set it was trained on, of
-            `topwork.data.read_folder` or of Keras' `image_dataset_from_directory`, from which the way
-            that photographs are read is learnt too.
+        names: One for each, in the order of the labels, or a dict by number; or the data set that it was
+            trained on, of `topwork.data.read_folder` or Keras' `image_dataset_from_directory`, from
+            which the way that photographs are read is learnt too.
 
     Returns:
         The model.
@@ -45,14 +45,14 @@ def name_classes(model: keras.Model, names: Sequence[str] | Any) -> keras.Model:
            50.0%  dog
     """
     task = task_of(model)
-    is_list = isinstance(names, (list, tuple)) or hasattr(names, "tolist")
+    is_list = isinstance(names, (list, tuple, dict)) or hasattr(names, "tolist")
     of_data = None if is_list else class_names_of(names)
     if not is_list and of_data is None:
         raise InputError(
             "names is a list with a name for each class, or a data set that knows them, of "
             f"topwork.data.read_folder for example. Received: {described(names)}."
         )
-    given = list(names) if is_list else of_data
+    given = names if is_list else of_data
     checked = names_of_classes(given, model, task)
     if origin_of(names) is not None:
         learn_names(model, names)
