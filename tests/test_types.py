@@ -42,7 +42,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     numbers_model = tw.add_head(1, hidden_units=None, task="numbers")(tw.freeze(small_network()))
     numbers = tw.interpret.report(numbers_model, (IMAGES, CLASSES + 0.5))
     pruned = tw.open_store(folder / "other").prune()
-    transferred = tw.transfer(data, names=small_network(), verbose=0)
+    transferred = tw.transfer(data, names=small_network(), fine_tuning=False, verbose=0)
     suspect = tw.types.Suspect(3, None, "cat", "dog", 1.0, 0.1)
     pair = [tw.types.Copy("train", number, None, "cat") for number in (3, 5)]
     duplicate = tw.types.Duplicate(*pair, kind="near", similarity=0.99, mirrored=False)

@@ -79,9 +79,12 @@ def judge(pooled: Pooled, candidate: Candidate, targets: Targets) -> Judged:
     return Judged(name, candidate, held_out, time.perf_counter() - start, note)
 
 
-def solve(pooled: Pooled, candidate: Candidate, targets: Targets) -> LinearModel:
-    """The linear head on all training images."""
-    rows = np.flatnonzero(targets.weights > 0)
+def solve(
+    pooled: Pooled, candidate: Candidate, targets: Targets, rows: Array | None = None
+) -> LinearModel:
+    """The linear head on all training images, or on some."""
+    if rows is None:
+        rows = np.flatnonzero(targets.weights > 0)
     return fit_linear(examples_of(pooled, candidate, targets, rows), targets.loss, memory=_memory())
 
 
@@ -104,14 +107,31 @@ def lowest(judged: Sequence[Judged]) -> Judged:
     return min(judged, key=lambda each: each.loss)
 
 
+def taken(judged: Sequence[Judged]) -> Judged:
+    """Of the network with the lowest loss the most layers that are not worse by more than the error.
+
+    Where the images do not tell them apart, more layers are the safer choice: what images are like that
+    differ from those at hand, the last layers alone do not know.
+    """
+    best = lowest(judged)
+    near = [each for each in judged if each.candidate.network == best.candidate.network]
+    differences = [gain(each.held_out, best.held_out) for each in near]
+    near = [each for each, (worse, error) in zip(near, differences, strict=True) if worse <= error]
+    return max(near, key=lambda each: (len(each.candidate.cuts), -each.loss))
+
+
 def decision(
-    question: str, judged: Sequence[Judged], chosen: Judged, targets: Targets, reason: str
+    question: str,
+    judged_on: str,
+    judged: Sequence[Judged],
+    chosen: Judged,
+    targets: Targets,
+    reason: str,
 ) -> Decision:
     """What was judged, as a table: errors are those of the difference to the one that was chosen."""
-    n_images = len(images_to_judge_on(targets))
     return Decision(
         question=question,
-        judged_on=f"{n_images:,} training images, each by heads fitted without it",
+        judged_on=judged_on,
         options=tuple(_option(each, chosen, targets) for each in judged),
         chosen=list(judged).index(chosen),
         reason=reason,

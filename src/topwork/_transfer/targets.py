@@ -50,6 +50,29 @@ class Targets:
             return np.asarray(((scores > 0) == (values > 0.5)).mean(axis=1))
         return np.asarray(np.abs(scores - values).mean(axis=1))
 
+    def losses(self, scores: Array, rows: Array) -> Array:
+        """For each image the loss of scores, as cross-validation has it."""
+        values = self.values[rows]
+        if self.task == "classes":
+            return np.logaddexp.reduce(scores, axis=1) - scores[np.arange(len(rows)), values]
+        if self.task == "labels":
+            return (np.logaddexp(0, scores) - values * scores).sum(axis=1)
+        return np.asarray(np.square((scores - values) / self._deviation).sum(axis=1) / 2)
+
+    @property
+    def _deviation(self) -> Array:
+        deviation = self.values.std(axis=0)
+        return np.where(deviation > 0, deviation, 1.0)
+
+
+def scores_from_outputs(outputs: Array, task: str) -> Array:
+    """What a model said before its activation, from what it gives; the least that float32 tells apart."""
+    outputs = outputs.astype(np.float64)
+    if task == "numbers":
+        return outputs
+    likely = np.log(np.maximum(outputs, 1e-12))
+    return likely if task == "classes" else likely - np.log(np.maximum(1 - outputs, 1e-12))
+
 
 def targets_of_table(table: Table, task: str, name: str, n_outputs: int | None = None) -> Targets:
     """The labels of a data set that was read.

@@ -1,0 +1,139 @@
+"""The first stage of `transfer`: which network, cut where, by heads that are solved."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import keras
+import numpy as np
+
+from topwork._evidence.labelled import LabelledData
+from topwork._features.computation import Cache
+from topwork._networks.blocks import multiply_adds
+from topwork._networks.graph import steps
+from topwork._transfer import choice
+from topwork._transfer.budget import Budget, duration
+from topwork._transfer.choice import Judged
+from topwork._transfer.evidence import Decision
+from topwork._transfer.model import build, recipe, write_solution
+from topwork._transfer.pooled import Pooled, pooled_features
+from topwork._transfer.sources import opened
+from topwork._transfer.targets import Targets, scores_from_outputs, targets_of_table
+from topwork._voice import say
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """The features that were taken.
+
+    Attributes:
+        judged: The candidate, and what was found of it.
+        pooled: Its network's features.
+        targets: Of the training data, and of the validation data if there is any.
+        decision: What it was chosen from.
+        seconds_per_multiply_add: As the pass took them; None if all features were found in a store.
+    """
+
+    judged: Judged
+    pooled: Pooled
+    targets: list[Targets]
+    decision: Decision
+    seconds_per_multiply_add: float | None
+
+    def recipe(self) -> str:
+        shape = self.pooled.network.inputs[0].shape[1:]
+        return recipe(self.judged.candidate, self.targets[0], shape)
+
+
+class Search:
+    """Goes through the networks, and keeps the best that was found."""
+
+    def __init__(
+        self, data: list[LabelledData], task: str, cache: Cache, budget: Budget, verbose: str | int
+    ) -> None:
+        self._data, self._task, self._cache = data, task, cache
+        self._budget, self._verbose = budget, verbose
+        self._judged: list[Judged] = []
+        self._best: tuple[Judged, Pooled] | None = None
+        self._targets: list[Targets] = []
+        self._speed: float | None = None
+
+    def try_network(self, network: keras.Model) -> None:
+        """Run a network over the data, and judge what could be made of its features."""
+        work = multiply_adds(steps(network))
+        n_images = sum(len(each.values) for each in self._targets)
+        expected = (self._speed or 0) * work * n_images
+        is_first = self._best is None
+        if not is_first and not self._budget.allows(f"the network {network.name}", expected):
+            return
+        if expected:
+            say(f"transfer: features of {network.name}, about {duration(expected)}", self._verbose)
+        start = time.perf_counter()
+        sources = [opened(each, network, self._task) for each in self._data]
+        pooled = pooled_features(network, sources, self._cache, self._verbose)
+        n_computed = sum(table.n_computed for table in pooled.tables)
+        if n_computed:
+            self._speed = (time.perf_counter() - start) / max(work * n_computed, 1)
+        self._targets = self._read_targets(pooled)
+        self._judge(pooled)
+
+    def _read_targets(self, pooled: Pooled) -> list[Targets]:
+        first = targets_of_table(pooled.tables[0], self._task, self._data[0].name)
+        others = [
+            targets_of_table(table, self._task, each.name, first.n_outputs)
+            for table, each in zip(pooled.tables[1:], self._data[1:], strict=True)
+        ]
+        return [first, *others]
+
+    def _judge(self, pooled: Pooled) -> None:
+        targets = self._targets[0]
+        single = [choice.judge(pooled, each, targets) for each in choice.single_cuts(pooled)]
+        best = choice.lowest(single).candidate.cuts[-1]
+        several = [choice.judge(pooled, each, targets) for each in choice.several_cuts(pooled, best)]
+        found = choice.taken([*single, *several])
+        self._judged += [*single, *several]
+        say(
+            f"transfer: best of {pooled.network.name}: {found.candidate}, loss {found.loss:.4f}",
+            self._verbose,
+        )
+        if self._best is None or found.loss < self._best[0].loss:
+            self._best = found, pooled
+
+    def found(self) -> Found:
+        """The best, after at least one network was tried."""
+        assert self._best is not None
+        judged, pooled = self._best
+        n_images = len(choice.images_to_judge_on(self._targets[0]))
+        decision = choice.decision(
+            "Which network, cut where?",
+            f"{n_images:,} training images, each by heads fitted without it",
+            self._judged,
+            judged,
+            self._targets[0],
+            f"Taken: {judged.name}, the most layers whose loss on images that the head was fitted "
+            "without is the lowest, or not higher by more than the standard error of the difference.",
+        )
+        return Found(judged, pooled, self._targets, decision, self._speed)
+
+
+def solved(found: Found, train: LabelledData) -> keras.Model:
+    """The model with the head solved on all training images."""
+    model = build(found.pooled, found.judged.candidate, found.targets[0], train.value)
+    write_solution(model, choice.solve(found.pooled, found.judged.candidate, found.targets[0]))
+    return model
+
+
+def measured(model: keras.Model, found: Found, data: list[LabelledData]) -> str:
+    """What the model reaches on the validation data, in a sentence."""
+    if len(data) == 1:
+        return "There was no validation data: measure the model on images that are not in it."
+    targets = found.targets[1]
+    batches = opened(data[1], model, targets.task).batches()
+    outputs = np.concatenate([model.predict_on_batch(batch.inputs[0]) for batch in batches])
+    right = targets.right(scores_from_outputs(outputs, targets.task), np.arange(len(outputs)))
+    value, error = float(right.mean()), choice.mean_error(right)
+    on = f"on {len(right):,} validation images"
+    if targets.figure == "accuracy":
+        return f"Accuracy {on}: {100 * value:.2f} % (± {100 * error:.2f} %)."
+    return f"Mean absolute error {on}: {value:.4g} (± {error:.2g})."
