@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -165,6 +166,33 @@ def test_every_function_that_computes_features_takes_it(
     tw.compare_boundaries(trained(), data, OTHERS, boundaries=["map"], epochs=1, **ours)
     tw.precompute(model(), IMAGES, cache_dir=tmp_path, verbose=0)
     assert len(tw.open_store(tmp_path).info().collections) == 4
+
+
+def test_no_function_that_keeps_features_was_forgotten() -> None:
+    names = [
+        (module, name) for module in (tw, tw.callbacks, tw.interpret, tw.data) for name in dir(module)
+    ]
+    functions = {name: getattr(module, name) for module, name in names}
+    signatures = {
+        name: inspect.signature(each) for name, each in functions.items() if inspect.isfunction(each)
+    }
+    keeping = {
+        name: each.parameters for name, each in signatures.items() if "cache_dir" in each.parameters
+    }
+    assert len(keeping) >= 7
+    for name, parameters in keeping.items():
+        assert parameters["engine"].default == "auto", name
+        assert parameters["precision"].default == "float32", name
+
+
+def test_judging_labels_by_features_of_another_precision(caplog: pytest.LogCaptureFixture) -> None:
+    labels = np.arange(60) % 2
+    images = IMAGES / 3 + 150 * labels[:, None, None, None]
+    network, ours = prefix_of_one(), {"engine": "tensorflow", "precision": "bfloat16"}
+    with caplog.at_level("INFO", logger="topwork"):
+        tw.interpret.suspects(network, (images, labels), **ours)
+        tw.transfer((images, labels), names=network, fine_tuning=False, **ours)
+    assert caplog.text.count("by TensorFlow in bfloat16") == 2
 
 
 def prefix_of_one() -> keras.Model:

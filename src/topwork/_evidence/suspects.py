@@ -40,6 +40,8 @@ def suspects(
     class_names: Sequence[str] | None = None,
     n: int | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
+    engine: str = "auto",
+    precision: str = "float32",
     verbose: str | int = "auto",
 ) -> Suspects:
     """Find labels that are probably wrong.
@@ -62,6 +64,8 @@ def suspects(
             numbers.
         n: How many to list; None: all that contradict.
         cache_dir: A folder to keep the features in; what is there is not computed again.
+        engine: As in `fit`.
+        precision: As in `fit`.
         verbose: 0 is silent.
 
     Returns:
@@ -89,7 +93,8 @@ def suspects(
     ordered, paths = in_order(data)
     source, origin = open_source(part, ordered), origin_of(data)
     watched = Watched(source, origin if paths is not None else None)
-    computation = Computation(part, FrozenPart(part), open_cache("auto", cache_dir), verbose)
+    cache = open_cache("auto", cache_dir, engine, precision)
+    computation = Computation(part, FrozenPart(part, cache.engine), cache, verbose)
     (table,) = computation.tables(Run(watched.source, "data", labelled=False))
     computation.say([table])
     targets, task, found_names = label_targets(model, table.y)

@@ -110,7 +110,7 @@ def pooled_features(
         if has_quarters(outputs[cut]):
             tensors[_quarters_of(cut)] = quarters(outputs[cut], cut)
     part = keras.Model(network.inputs, list(tensors.values()), name=f"{network.name}_pooled")
-    computation = Computation(network, FrozenPart(part), cache, verbose)
+    computation = Computation(network, FrozenPart(part, cache.engine), cache, verbose)
     names = ("training data", "validation data")
     runs = [
         Run(source, f"{name} ({network.name})", labelled=False)

@@ -57,6 +57,8 @@ def transfer(
     fine_tuning: bool = True,
     minutes: float | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
+    engine: str = "auto",
+    precision: str = "float32",
     verbose: str | int = "auto",
 ) -> Transferred:
     """The whole way from labelled images to a model, each choice measured: no trial and error.
@@ -90,6 +92,8 @@ def transfer(
         minutes: What it may take. Networks, and fine-tuning, that do not fit any more are left out, which
             the evidence says; the first network is always tried.
         cache_dir: A folder to keep features in, as in `fit`.
+        engine: As in `fit`.
+        precision: As in `fit`, for networks that are compared; fine-tuning is in float32.
         verbose: As in `fit`; 0 is silent.
 
     Returns:
@@ -119,8 +123,9 @@ def transfer(
     _check(listed, weights, task, minutes)
     for each in data:
         warn_of_randomness(each)
+    cache = open_cache("auto", cache_dir, engine, precision)
     budget = Budget(minutes)
-    search = Search(data, task, open_cache("auto", cache_dir), budget, verbose)
+    search = Search(data, task, cache, budget, verbose)
     for name in listed:
         shape = input_shape or data[0].image_shape()
         network = _load(name, (), _weights_of(name, weights), shape)
