@@ -32,12 +32,7 @@ def parser(
 def load(arguments: argparse.Namespace) -> list[Any]:
     """Training and validation data."""
     return [
-        keras.utils.image_dataset_from_directory(
-            arguments.data / part,
-            image_size=(arguments.image_size, arguments.image_size),
-            seed=0,
-            verbose=False,
-        )
+        tw.data.read_folder(arguments.data / part, (arguments.image_size, arguments.image_size), seed=0)
         for part in ("train", "validation")
     ]
 

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
+import topwork as tw
+
 
 def load_folder(
     folder: Path, image_size: int, *, batch_size: int = 32, validation_split: float = 0.2
@@ -27,17 +29,11 @@ def load_folder(
 
     def read(part: Path, **options: Any) -> Any:
         size = (image_size, image_size)
-        return keras.utils.image_dataset_from_directory(
-            part, image_size=size, batch_size=batch_size, seed=0, **options
-        )
+        return tw.data.read_folder(part, size, batch_size=batch_size, seed=0, **options)
 
     if (folder / "validation").is_dir():
         train = read(folder / "train")
-        validation = read(folder / "validation", shuffle=False)
-        if train.class_names != validation.class_names:
-            raise SystemExit(
-                f"train has the classes {train.class_names}, validation has {validation.class_names}"
-            )
+        validation = read(folder / "validation", class_names=train.class_names)
     else:
         train, validation = read(folder, validation_split=validation_split, subset="both")
     return train, validation, train.class_names

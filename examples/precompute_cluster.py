@@ -78,12 +78,7 @@ def build(args: argparse.Namespace) -> keras.Model:
 
 def photographs(args: argparse.Namespace, part: str):
     """In a fixed order, so that the workers' shares do not overlap; `fit` shuffles them itself."""
-    return keras.utils.image_dataset_from_directory(
-        args.data / part,
-        image_size=(args.image_size, args.image_size),
-        shuffle=False,
-        verbose=False,
-    )
+    return tw.data.read_folder(args.data / part, (args.image_size, args.image_size), shuffle=False)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,11 +37,14 @@ def shared_material() -> Path:
 
 @pytest.fixture(scope="session")
 def make_photos() -> Callable[..., Path]:
-    """Writes `per_class` JPEG files for each class into a folder of folders, each class one colour."""
+    """Writes `per_class` JPEG files for each class into a folder of folders, each class one colour.
+
+    Folders of other names have other photographs.
+    """
     from PIL import Image
 
     def make(folder: Path, class_names: tuple[str, ...], per_class: int, size: int = 40) -> Path:
-        rng = np.random.default_rng(0)
+        rng = np.random.default_rng(zlib.crc32(folder.name.encode()))
         for number, name in enumerate(class_names):
             (folder / name).mkdir(parents=True)
             colour = np.roll((200, 90, 30), number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -52,6 +53,20 @@ def test_predict(tmp_path: Path, make_photos: Callable[..., Path]) -> None:
     assert sum("%" in line for line in printed) == 5
     assert "Features of conv_pw_5_relu: 28 x 28 x 64" in printed
     assert (tmp_path / "predict.png").stat().st_size > 10_000
+
+
+def test_wrong_labels(tmp_path: Path, make_photos: Callable[..., Path]) -> None:
+    folder = make_photos(tmp_path / "data", ("cats", "dogs"), per_class=20)
+    (folder / "dogs" / "again.jpg").write_bytes((folder / "cats" / "cats_3.jpg").read_bytes())
+    small = ("--weights", "none", "--image-size", 32, "--cut-layer", "conv_pw_1_relu")
+    printed = run("wrong_labels.py", "--data", folder, *small, "--change", 0.1, "--output", tmp_path)
+    n_found = re.search(r"(\d) of 4 changed labels are among the \d most suspicious", printed)
+    assert n_found is not None
+    assert int(n_found[1]) >= 3
+    assert "1 identical and 0 near pairs in 41 images; 1 labelled differently" in printed
+    assert len((tmp_path / "wrong_labels.csv").read_text().splitlines()) >= 4
+    for name in ("wrong_labels.png", "duplicates.png"):
+        assert (tmp_path / name).stat().st_size > 10_000
 
 
 @pytest.mark.slow

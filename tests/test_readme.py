@@ -23,6 +23,8 @@ PAGES = {
     "docs/index.md": pytest.mark.slow,
     "docs/getting-started.md": pytest.mark.slow,
     "docs/how-to.md": pytest.mark.slow,
+    "docs/data-you-can-trust.md": pytest.mark.slow,
+    "docs/features.md": pytest.mark.slow,
     "docs/from-the-course-notebook.md": pytest.mark.slow,
 }
 
@@ -51,8 +53,8 @@ def _in_a_folder_with_photos(
     make_photos: Callable[..., Path],
     weights_file: Path,
 ) -> None:
-    for part, size in (("train", 40), ("validation", 44)):  # of another size: they must not be the same
-        make_photos(tmp_path / "photos" / part, ("cats", "dogs"), per_class=4, size=size)
+    for part in ("train", "validation"):
+        make_photos(tmp_path / "photos" / part, ("cats", "dogs"), per_class=6)
     (tmp_path / "cat.jpg").write_bytes((tmp_path / "photos/train/cats/cats_0.jpg").read_bytes())
     (tmp_path / weights_file.name).symlink_to(weights_file)
     monkeypatch.chdir(tmp_path)
