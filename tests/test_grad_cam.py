@@ -151,7 +151,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("layer", ["flat", "pool", "image"])
     def test_no_feature_map(self, layer: str) -> None:
-        message = rf"'{layer}' with output \(None, .*\). The last feature map is 'late'."
+        message = rf"'{layer}' with output (None|\(None, .*\)). The last one is 'late'."
         self.fails(message, color_finder(), layer)
 
     def test_class(self) -> None:
@@ -166,12 +166,16 @@ class TestErrors:
 
     def test_a_nested_backbone(self) -> None:
         inputs = keras.Input((16, 16, 3))
-        outputs = keras.layers.Conv2D(2, 3)(inputs)
+        outputs = keras.layers.Conv2D(2, 3, name="inside")(inputs)
         backbone = keras.Model(inputs, outputs, name="backbone")
         head = [keras.layers.GlobalAveragePooling2D(), keras.layers.Softmax()]
         model = keras.Sequential([keras.Input((16, 16, 3)), backbone, *head])
-        for layer in (None, "backbone"):
-            self.fails(r"must be flat, and its layer 'backbone' is a whole model.*add_head", model, layer)
+        flat = keras.Sequential([keras.Input((16, 16, 3)), backbone.get_layer("inside"), *head])
+        expected = grad_cam(flat, picture())
+        for layer in (None, "backbone", "inside"):
+            found = grad_cam(model, picture(), layer)
+            assert found.layer == "inside"
+            np.testing.assert_allclose(found.heatmap, expected.heatmap, atol=1e-6)
 
     def test_a_branch_that_ends(self) -> None:
         whole = color_finder()

@@ -21,6 +21,7 @@ PUBLIC_NAMES = [
     "fine_tune",
     "fit",
     "fit_head",
+    "flatten",
     "freeze",
     "interpret",
     "list_backbones",

@@ -96,3 +96,41 @@ def test_boundaries_between_blocks():
     assert model.get_layer("block_3_attention").trainable
     with pytest.raises(ValueError, match="lies in the head"):
         tw.fine_tune(model, "head_hidden")
+
+
+def test_compare_cuts_takes_the_average_and_the_class_token():
+    network = transformer(2, n_blocks=3)
+    data = (IMAGES, CLASSES), (255 - IMAGES, CLASSES)
+    found = tw.compare_cuts(network, *data, cut_layers=["block_1", "block_3"], verbose=0)
+    assert [(row.cut_layer, row.pooling) for row in found] == [
+        ("block_1", "avg"),
+        ("block_1", "cls"),
+        ("block_3", "avg"),
+        ("block_3", "cls"),
+    ]
+    assert "block_3 (cls)" in str(found)
+    one_block = 4 * 8 * 8 + 8 * 8  # the kernels of an attention of 2 heads of 4, and of a Dense
+    assert found[2].multiply_adds - found[0].multiply_adds == 2 * 26 * one_block
+    every_block = tw.compare_cuts(network, *data, verbose=0)
+    assert [row.cut_layer for row in every_block][-2:] == ["block_3", "block_3"]
+
+
+@pytest.mark.parametrize("pooling", ["avg", "cls"])
+def test_grad_cam_shows_patches(pooling):
+    model = tw.add_head(2, pooling=pooling, hidden_units=None)(transformer(2, n_blocks=3))
+    found = tw.interpret.grad_cam(model, IMAGES[0])
+    # Behind the last attention the class token is all that counts.
+    assert found.layer == {"avg": "block_3", "cls": "block_2"}[pooling]
+    assert found.heatmap.shape == SHAPE[:2]
+    assert tw.interpret.grad_cam(model, IMAGES[0], "block_1_norm").layer == "block_1_norm"
+    with pytest.raises(ValueError, match=r"or the tokens of patches. Received: 'head_pooling'"):
+        tw.interpret.grad_cam(model, IMAGES[0], "head_pooling")
+
+
+def test_the_head_of_a_transformer_is_found_without_names():
+    backbone = transformer(1)
+    pooled = keras.layers.GlobalAveragePooling1D(name="pooled")(backbone.output)
+    model = keras.Model(backbone.input, keras.layers.Dense(2, name="scores")(pooled))
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="lies in the head, which starts at index 13"):
+        tw.fine_tune(model, "pooled")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from topwork._networks.freezing import fine_tune as fine_tune
     from topwork._networks.freezing import freeze as freeze
     from topwork._networks.heads import add_head as add_head
+    from topwork._networks.unnesting import flatten as flatten
     from topwork._store.store import open_store as open_store
     from topwork._training.features import features as features
     from topwork._training.fit import fit as fit
@@ -46,6 +47,7 @@ _DEFINED_IN = {
     "features": "_training.features",
     "fine_tune": "_networks.freezing",
     "fit": "_training.fit",
+    "flatten": "_networks.unnesting",
     "fit_head": "_training.fit_head",
     "freeze": "_networks.freezing",
     "list_backbones": "_networks.applications",
@@ -69,6 +71,7 @@ __all__ = [
     "fine_tune",
     "fit",
     "fit_head",
+    "flatten",
     "freeze",
     "interpret",
     "list_backbones",

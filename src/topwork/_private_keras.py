@@ -28,6 +28,16 @@ def node_of(tensor: Any) -> Any:
     return history.operation._inbound_nodes[history.node_index]
 
 
+def nodes_of(model: Any) -> dict[int, Any]:
+    """The calls that a functional model was made of, by the ids of the tensors that they made.
+
+    A model keeps them also where its layers do not remember them, see `forgotten_calls`.
+    """
+    graph = getattr(model, "_functional", None) or model  # of a Sequential model
+    calls = (node for nodes in graph._nodes_by_depth.values() for node in nodes)
+    return {id(tensor): node for node in calls for tensor in node.outputs}
+
+
 def has_mask(tensor: Any) -> bool:
     """Whether a mask goes along with a symbolic tensor."""
     return getattr(tensor, "_keras_mask", None) is not None

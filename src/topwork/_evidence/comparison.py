@@ -86,7 +86,8 @@ class Comparison(Generic[RowType]):
         Friedman, Olshen and Stone, Classification and Regression Trees, 1984, section 3.4.3).
         """
         enough = self.top.score - self.top.standard_error
-        return min((row for row in self.rows if row.score >= enough), key=lambda row: row.cost)
+        rows = [row for row in self.rows if row.score >= enough]
+        return min(rows, key=lambda row: (row.cost, -row.score))
 
     def __str__(self) -> str:
         header, rows = self._cells()

@@ -16,6 +16,7 @@ from topwork._features.computation import Cache, Computation, Run
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.table import Table
 from topwork._networks.graph import steps
+from topwork._networks.tokens import class_token, has_class_token, patch_tokens
 
 # Rows are read in blocks: one by one is slow, and all at once may not fit into memory.
 _ROWS_AT_ONCE = 4096
@@ -27,19 +28,20 @@ class AverageFeatures:
 
     Attributes:
         network: The network.
-        cuts: The layers.
+        parts: The layers, each with how its features become a vector: `"avg"`, or `"cls"` for the class
+            token of a transformer.
         tables: By the name of the data set; a row has the vectors of all layers.
         targets: The labels of both.
     """
 
     network: keras.Model
-    cuts: list[str]
+    parts: list[tuple[str, str]]
     tables: dict[str, Table]
     targets: Targets
 
-    def at(self, cut: str, data: str) -> npt.NDArray[np.float32]:
+    def at(self, part: tuple[str, str], data: str) -> npt.NDArray[np.float32]:
         """The features at one of the layers, (images, features)."""
-        return _read(self.tables[data], self.cuts.index(cut))
+        return _read(self.tables[data], self.parts.index(part))
 
 
 def average_features(
@@ -51,7 +53,9 @@ def average_features(
     verbose: str | int,
 ) -> AverageFeatures:
     """Run a network once over each of two data sets, the one to train on first."""
-    computation = Computation(network, FrozenPart(_averages(network, cuts), cache.engine), cache, verbose)
+    parts = _parts(network, cuts)
+    frozen = FrozenPart(_averages(network, parts), cache.engine)
+    computation = Computation(network, frozen, cache, verbose)
     tables = computation.tables(
         *(
             Run(each.open(network, looked), f"{each.name} ({network.name})", labelled=False)
@@ -65,7 +69,7 @@ def average_features(
             "the same. Leave them out, or leave out the images that should not count."
         )
     by_name = {each.name: table for each, table in zip(data, tables, strict=True)}
-    return AverageFeatures(network, cuts, by_name, looked.targets(*(table.y for table in tables)))
+    return AverageFeatures(network, parts, by_name, looked.targets(*(table.y for table in tables)))
 
 
 def layer_outputs(network: keras.Model) -> dict[str, Any]:
@@ -77,10 +81,26 @@ def layer_outputs(network: keras.Model) -> dict[str, Any]:
     }
 
 
-def _averages(network: keras.Model, cuts: list[str]) -> keras.Model:
+def _parts(network: keras.Model, cuts: list[str]) -> list[tuple[str, str]]:
+    """The cuts; those of a transformer twice, averaged over its patches and by the class token."""
+    outputs = layer_outputs(network)
+    return [
+        (cut, pooling)
+        for cut in cuts
+        for pooling in ("avg", "cls")
+        if pooling == "avg" or has_class_token(network, outputs[cut])
+    ]
+
+
+def _averages(network: keras.Model, parts: list[tuple[str, str]]) -> keras.Model:
     """A model that gives a vector for each cut."""
     outputs = layer_outputs(network)
-    vectors = [_average(outputs[cut], cut, network) for cut in cuts]
+    vectors = [
+        _average(outputs[cut], cut, network)
+        if pooling == "avg"
+        else class_token(outputs[cut], f"class_token_{cut}", dtype="float32")
+        for cut, pooling in parts
+    ]
     return keras.Model(network.inputs, vectors, name=f"{network.name}_averages")
 
 
@@ -88,11 +108,15 @@ def _average(output: Any, cut: str, network: keras.Model) -> Any:
     # float32 whatever the network's own precision: a mean of thousands of float16 numbers is not one.
     if len(output.shape) == 4:
         return keras.layers.GlobalAveragePooling2D(dtype="float32", name=f"average_{cut}")(output)
+    if len(output.shape) == 3:
+        patches = patch_tokens(network, output, f"average_{cut}")
+        return keras.layers.GlobalAveragePooling1D(dtype="float32", name=f"average_{cut}")(patches)
     if len(output.shape) == 2:
         return keras.layers.Identity(dtype="float32", name=f"average_{cut}")(output)
     raise InputError(
-        "a cut layer gives a feature map (batch, height, width, channels) or a vector "
-        f"(batch, features). {cut!r} of {network.name!r} gives {tuple(output.shape)}. Leave it out."
+        "a cut layer gives a feature map (batch, height, width, channels), tokens (batch, tokens, "
+        f"width) or a vector (batch, features). {cut!r} of {network.name!r} gives "
+        f"{tuple(output.shape)}. Leave it out."
     )
 
 

@@ -45,6 +45,7 @@ class CutRow:
         multiply_adds: Of the convolutions and dense layers up to there, for one image.
         cost_share: What fraction that is of the whole network's.
         metric: `"accuracy"`; of several labels an image `"mean average precision"`; of numbers `"R²"`.
+        pooling: How the features become a vector, as `add_head(pooling=)` has it: `"avg"`, or `"cls"`.
     """
 
     backbone: str
@@ -56,6 +57,7 @@ class CutRow:
     multiply_adds: int
     cost_share: float
     metric: str = "accuracy"
+    pooling: str = "avg"
 
     @property
     def accuracy(self) -> float:
@@ -64,7 +66,7 @@ class CutRow:
 
     @property
     def name(self) -> str:
-        return self.cut_layer
+        return f"{self.cut_layer} (cls)" if self.pooling == "cls" else self.cut_layer
 
     @property
     def group(self) -> str:
@@ -81,7 +83,7 @@ class CutRow:
     def cells(self) -> dict[str, str]:
         return {
             "backbone": self.backbone,
-            "cut layer": self.cut_layer,
+            "cut layer": self.name,
             **score_cells(self),
             "features": f"{self.n_features:,}",
             "parameters": f"{self.parameters:,}",
@@ -112,11 +114,11 @@ def compare_cuts(
     """Find the cut layer that suits the data, in one pass over it.
 
     The network is run once over each data set and gives the features of all cuts together, averaged
-    over height and width. On those of each cut a linear probe is trained: a logistic regression on
-    scaled features (of numbers a ridge regression), its L2 penalty chosen by cross-validation on the
-    training images (Kornblith, Shlens and Le, 2019, https://arxiv.org/abs/1805.08974). Features
-    from the middle of a network often transfer better than its last ones (Yosinski et al., 2014,
-    https://arxiv.org/abs/1411.1792).
+    over height and width; those of a transformer averaged over its patches, and its class token. On
+    those of each cut a linear probe is trained: a logistic regression on scaled features (of numbers a
+    ridge regression), its L2 penalty chosen by cross-validation on the training images (Kornblith,
+    Shlens and Le, 2019, https://arxiv.org/abs/1805.08974). Features from the middle of a network often
+    transfer better than its last ones (Yosinski et al., 2014, https://arxiv.org/abs/1411.1792).
 
     Args:
         name: An application as `load_backbone` knows it, any functional model, or several of them.
@@ -277,18 +279,18 @@ def _compare(
 ) -> list[CutRow]:
     """Train a probe at each cut."""
     start, rows = time.perf_counter(), []
-    with progress(f"probes ({network.name})", len(cuts), "cut", verbose) as count:
-        for cut in cuts:
-            rows.append(_row(network, cut, features))
+    with progress(f"probes ({network.name})", len(features.parts), "cut", verbose) as count:
+        for cut, pooling in features.parts:
+            rows.append(_row(network, cut, pooling, features))
             count()
     say(f"{len(cuts)} cuts of {network.name} probed in {time.perf_counter() - start:.1f} s.", verbose)
     return rows
 
 
-def _row(network: keras.Model, cut: str, features: AverageFeatures) -> CutRow:
+def _row(network: keras.Model, cut: str, pooling: str, features: AverageFeatures) -> CutRow:
     whole = steps(network)
     part = up_to(whole, layer_outputs(network)[cut])
-    score, error, n_features = _probe(features, cut)
+    score, error, n_features = _probe(features, (cut, pooling))
     return CutRow(
         backbone=network.name,
         cut_layer=cut,
@@ -299,14 +301,15 @@ def _row(network: keras.Model, cut: str, features: AverageFeatures) -> CutRow:
         multiply_adds=multiply_adds(part),
         cost_share=multiply_adds(part) / max(multiply_adds(whole), 1),
         metric=SCORES[features.targets.task],
+        pooling=pooling,
     )
 
 
-def _probe(features: AverageFeatures, cut: str) -> tuple[float, float, int]:
+def _probe(features: AverageFeatures, part: tuple[str, str]) -> tuple[float, float, int]:
     """The score of a probe on the validation images, its error, and how many features it has."""
-    train, targets = features.at(cut, "training data"), features.targets
+    train, targets = features.at(part, "training data"), features.targets
     probe = fit_probe(train, targets.train, targets.task)
-    scores = probe.scores(features.at(cut, "validation data"))
+    scores = probe.scores(features.at(part, "validation data"))
     return *judged(targets.task, targets.validation, scores), train.shape[1]
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from topwork._features.unknown_code import has_unknown_code
-from topwork._networks.graph import Step, has_graph, steps, sublayers
+from topwork._networks.graph import Step, steps, sublayers
+from topwork._networks.unnesting import has_own_graph
 
 
 def obstacle(step: Step) -> str | None:
@@ -42,7 +43,7 @@ def is_switched_off(step: Step) -> bool:
 
 def is_keras_model(operation: Any) -> bool:
     """Whether an operation is a model of one of Keras' own classes, whose graph can be read."""
-    return isinstance(operation, keras.Model) and _is_keras_own(type(operation)) and has_graph(operation)
+    return has_own_graph(operation) and _is_keras_own(type(operation))
 
 
 def named(operation: Any) -> str:
@@ -60,6 +61,8 @@ def _inner_steps(model: keras.Model) -> Iterator[Step]:
 
 
 def _is_called_for_inference(step: Step) -> bool:
+    if step.for_inference:
+        return True
     # Keras 3 records the argument, and runs the call as in training all the same (3.10 to 3.15):
     # nobody means that who writes `base(x, training=False)`, as Keras' own guide does. For other layers
     # than models it records False also where nothing was said.

@@ -11,6 +11,7 @@ from topwork._features.constancy import named, needs_trial, obstacle
 from topwork._features.replay import replay
 from topwork._features.trial import Trial
 from topwork._networks.graph import Step, is_of_images, steps
+from topwork._networks.unnesting import unnested
 from topwork._private_keras import has_mask
 
 
@@ -45,7 +46,8 @@ def split(model: keras.Model, images: list[Any] | None = None) -> Split:
         NotSplittable: Nothing worth computing once lies before the first thing that changes.
     """
     _check_own_code(model)
-    ordered = steps(model)
+    calls = steps(model)
+    ordered = unnested(calls)
     frozen, constants, obstacles = _frozen_steps(
         ordered, None if images is None else Trial(model, images)
     )
@@ -53,7 +55,12 @@ def split(model: keras.Model, images: list[Any] | None = None) -> Split:
         raise NotSplittable(obstacles[0] if obstacles else "it has no frozen layer with weights")
     tail_steps = [step for step in ordered if step not in frozen]
     frontier = [t for t in _frontier(frozen, tail_steps, model) if id(t) not in constants]
-    prefix = keras.Model(model.inputs, frontier, name=f"{model.name}_prefix")
+    name = f"{model.name}_prefix"
+    if len(ordered) == len(calls):
+        prefix = keras.Model(model.inputs, frontier, name=name)
+    else:
+        own = [step for step in ordered if step in frozen and not step.is_input]
+        prefix = replay(own, list(model.inputs), frontier, name)
     # A Sequential model has no `output`, or the output of its last call.
     structure = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
     return Split(prefix, replay(tail_steps, frontier, structure, f"{model.name}_tail", constants))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,16 @@ import tensorflow as tf
 
 from topwork._data.images import ImageReader
 from topwork._errors import InputError, closest, public, whole_number
+from topwork._features.replay import replay
 from topwork._figures import displayable, new_figure, png_of
 from topwork._names import published
 from topwork._networks.classifier import Task, names_of_classes, probabilities, task_of
+from topwork._networks.graph import Step, bottlenecks, has_graph, steps
+from topwork._networks.tokens import tokens_of
+from topwork._networks.unnesting import unnested
+
+# How many blocks of a transformer are looked at from its end; the last but one is nearly always the one.
+_MOST_BLOCKS = 4
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,12 +105,13 @@ def grad_cam(
     drawn smoothly over the image.
 
     Args:
-        model: A flat functional classifier of one image, as topwork and `keras.applications` make
-            them, that ends in softmax, in sigmoid units or in numbers.
+        model: A functional classifier of one image that ends in softmax, in sigmoid units or in
+            numbers: a convolutional network or a vision transformer, also as a model inside of it.
         image: The path of a file, or an array (height, width, channels), raw RGB 0-255; read as
             `topwork.predict` does it.
-        layer: The name of a layer whose output is a feature map, (batch, height, width, channels).
-            None: the last of more than one place.
+        layer: The name of a layer whose output is a feature map, (batch, height, width, channels), or
+            the tokens of a transformer, those of a model inside too. None: the last feature map of
+            more than one place; of a transformer, the end of the last block whose patches count.
         class_index: The class to explain, for one sigmoid unit 0 or 1; None: the likeliest.
         class_names: As in `topwork.predict`.
 
@@ -131,12 +139,15 @@ def grad_cam(
     task = task_of(model)
     names = names_of_classes(class_names, model, task)
     pixels = ImageReader(model, task.n).read(image)
-    chosen = _last_feature_map(model) if layer is None else _named_feature_map(model, layer)
+    graph = _graph(model)
+    candidates = graph.last() if layer is None else graph.named(layer)
     values = _answers(model.predict_on_batch(pixels[None]), task)
     index = _checked_index(class_index, values, task)
-    coarse = _class_activation_map(model, chosen, pixels[None], index, task)
+    coarse, chosen = _class_activation_map(graph, candidates, pixels[None], index, task)
     fine = tf.image.resize(coarse[..., None], pixels.shape[:2], "bilinear").numpy()[..., 0]
-    return HeatMap(_to_unit(fine), pixels, index, float(values[index]), chosen.name, names[index])
+    return HeatMap(
+        _to_unit(fine), pixels, index, float(values[index]), chosen.operation.name, names[index]
+    )
 
 
 def _answers(outputs: Any, task: Task) -> Any:
@@ -158,30 +169,44 @@ def _checked_index(class_index: int | None, values: Any, task: Task) -> int:
     return index
 
 
-def _class_activation_map(model: Any, layer: Any, images: Any, index: int, task: Task) -> Any:
-    """Equations 1 and 2 of the paper: (rows, columns) of the feature map."""
-    last, before_activation = _scoring(model)
-    inner = keras.Model(model.inputs[0], [layer.output, before_activation])
+def _class_activation_map(
+    graph: _Graph, candidates: list[Step], images: Any, index: int, task: Task
+) -> Any:
+    """Equations 1 and 2 of the paper: (rows, columns), and the step whose feature map it is of.
+
+    Of several steps it is the last one on whose places the score depends. Behind the attention of its
+    last block a transformer may go on with the class token alone, and patches count no more.
+    """
+    last, before_activation = _scoring(graph)
+    wanted = [*(step.outputs[0] for step in candidates), before_activation]
+    calls = [step for step in graph.calls if not step.is_input]
+    inner = replay(calls, list(graph.model.inputs), wanted)
     with tf.GradientTape() as tape:
-        features, scores = inner(images, training=False)
+        *features, scores = inner([images], training=False)
         score = _class_score(last, scores, index, task)
     # The frozen layers below the feature map are outside of this: the gradient ends at its tensor.
-    gradient = tape.gradient(score, features)
+    gradients = tape.gradient(score, features)
+    found = list(zip(candidates, features, gradients, strict=True))
+    found = [each for each in found if each[2] is not None] or found
+    maps = [(step, graph.places(step, f), graph.places(step, g)) for step, f, g in found]
+    moved = [each for each in maps if each[2] is not None and np.any(each[2])]
+    step, feature, gradient = (moved or maps)[-1]
     if gradient is None:
         raise InputError(
-            f"there is no way from layer {layer.name!r} to the model's output. "
-            f"Give a layer that the output depends on; the last one is {_last_feature_map(model).name!r}."
+            f"there is no way from layer {step.operation.name!r} to the model's output. Give a "
+            f"layer that the output depends on; the last one is {graph.last()[-1].operation.name!r}."
         )
-    weights = tf.reduce_mean(tf.cast(gradient[0], "float32"), axis=(0, 1))
-    return tf.nn.relu(tf.reduce_sum(weights * tf.cast(features[0], "float32"), axis=-1)).numpy()
+    weights = gradient.mean(axis=(0, 1))
+    return np.maximum((weights * feature).sum(axis=-1), 0), step
 
 
-def _scoring(model: Any) -> tuple[Any, Any]:
+def _scoring(graph: _Graph) -> tuple[Any, Any]:
     """The last layer, and the tensor from which `_class_score` makes the scores."""
-    output = model.outputs[0]
-    last = next((layer for layer in reversed(model.layers) if _output(layer) is output), None)
-    if isinstance(last, (keras.layers.Dense, keras.layers.Activation, keras.layers.Softmax)):
-        return last, last.input
+    output = graph.model.outputs[0]
+    last = next((step for step in graph.calls if any(t is output for t in step.outputs)), None)
+    kinds = (keras.layers.Dense, keras.layers.Activation, keras.layers.Softmax)
+    if last is not None and isinstance(last.operation, kinds):
+        return last.operation, last.inputs[0]
     return None, output
 
 
@@ -197,64 +222,86 @@ def _class_score(last: Any, values: Any, index: int, task: Task) -> Any:
     return values[0, index]
 
 
-def _output(layer: Any) -> Any:
-    try:
-        return layer.output
-    except (AttributeError, ValueError):
-        # A layer of a subclassed model was never part of a graph: Keras keeps no output for it.
-        return None
+@dataclass(frozen=True)
+class _Graph:
+    """A model's calls, those inside of models in it too."""
+
+    model: Any
+    outer: list[Step]
+    calls: list[Step]
+
+    def last(self) -> list[Step]:
+        """The last feature map; of a transformer, the ends of its blocks.
+
+        Raises:
+            ValueError: There is none.
+        """
+        found = [step for step in self.calls if self.is_feature_map(step)]
+        if not found:
+            raise InputError(
+                "the model must have a layer whose output is a feature map, (batch, height, width, "
+                f"channels), or the tokens of patches. Received: {self.model!r}, of the layers "
+                f"{', '.join(repr(each.name) for each in self.model.layers[:8])}. "
+                "Only convolutional networks and vision transformers have such layers."
+            )
+        if len(found[-1].outputs[0].shape) == 4:
+            return found[-1:]
+        ends = [step for step in bottlenecks(self.calls) if step in found]
+        return ends[-_MOST_BLOCKS:] or found[-1:]
+
+    def named(self, name: str) -> list[Step]:
+        """The layer of a name.
+
+        Raises:
+            ValueError: There is none, or it has no feature map.
+        """
+        given = [step.outputs[0] for step in self.outer if step.operation.name == name]
+        named = [
+            step
+            for step in self.calls
+            if step.operation.name == name or any(t is given[-1] for t in step.outputs if given)
+        ]
+        maps = [step.operation.name for step in self.calls if self.is_feature_map(step)]
+        if not named and name not in [layer.name for layer in self.model.layers]:
+            raise InputError(
+                f"layer is the name of a layer of the model. Received: {name!r}. Closest: "
+                f"{closest(name, maps) or 'none'}. topwork.describe(model) lists all."
+            )
+        if not named or not self.is_feature_map(named[-1]):
+            shape = tuple(named[-1].outputs[0].shape) if named else None
+            raise InputError(
+                "layer is one whose output is a feature map, (batch, height, width, channels), or the "
+                f"tokens of patches. Received: {name!r} with output {shape}. The last one is "
+                f"{self.last()[-1].operation.name!r}."
+            )
+        return named[-1:]
+
+    def is_feature_map(self, step: Step) -> bool:
+        """Whether a step is a layer that gives a vector for each of several places of the image."""
+        kinds = (keras.Model, keras.layers.InputLayer, keras.layers.Cropping1D)
+        if not isinstance(step.operation, keras.Layer) or isinstance(step.operation, kinds):
+            return False
+        shape = step.outputs[0].shape
+        if len(shape) == 4:  # of four axes too is an attention's (batch, tokens, heads, width)
+            is_places = shape[1] != 1 and shape[2] != 1
+            return is_places and not isinstance(step.operation, keras.layers.EinsumDense)
+        tokens = tokens_of(self.model, step.outputs[0])
+        return tokens is not None and tokens.rows * tokens.columns > 1
+
+    def places(self, step: Step, values: Any) -> Any:
+        """(rows, columns, channels) of one image; of tokens, those of its patches; None of None."""
+        if values is None:
+            return None
+        values = np.asarray(tf.cast(values[0], "float32"))
+        tokens = tokens_of(self.model, step.outputs[0])
+        if tokens is not None:
+            values = values[tokens.n_prefix :].reshape(tokens.rows, tokens.columns, -1)
+        return values
 
 
-def _is_feature_map(layer: Any) -> bool:
-    output = _output(layer)
-    shape: Any = getattr(output, "shape", ())
-    is_image = isinstance(layer, keras.layers.InputLayer)
-    return len(shape) == 4 and shape[1] != 1 and shape[2] != 1 and not is_image
-
-
-def _feature_maps(model: Any) -> Iterator[Any]:
-    return (layer for layer in reversed(model.layers) if _is_feature_map(layer))
-
-
-def _last_feature_map(model: Any) -> Any:
-    layer = next(_feature_maps(model), None)
-    if layer is None:
-        raise InputError(
-            "the model must have a layer whose output is a feature map, (batch, height, width, "
-            f"channels). Received: {model!r}, of the layers "
-            f"{', '.join(repr(each.name) for each in model.layers[:8])}. "
-            "Only convolutional networks have such layers."
-        )
-    if isinstance(layer, keras.Model):
-        raise _nested_error(layer)
-    return layer
-
-
-def _named_feature_map(model: Any, name: str) -> Any:
-    layers = {layer.name: layer for layer in model.layers}
-    if name not in layers:
-        raise InputError(
-            f"layer is the name of a layer of the model. Received: {name!r}. Closest: "
-            f"{closest(name, (layer.name for layer in _feature_maps(model))) or 'none'}. "
-            "topwork.describe(model) lists all."
-        )
-    if isinstance(layers[name], keras.Model):
-        raise _nested_error(layers[name])
-    if not _is_feature_map(layers[name]):
-        raise InputError(
-            "layer is one whose output is a feature map, (batch, height, width, channels). Received: "
-            f"{name!r} with output {getattr(_output(layers[name]), 'shape', None)}. The "
-            f"last feature map is {_last_feature_map(model).name!r}."
-        )
-    return layers[name]
-
-
-def _nested_error(layer: Any) -> InputError:
-    return InputError(
-        f"the model must be flat, and its layer {layer.name!r} is a whole model: Keras cannot reach "
-        "the feature maps inside it. Build the classifier with topwork.add_head(...)(backbone), or "
-        "keras.Model(backbone.input, head(backbone.output))."
-    )
+def _graph(model: Any) -> _Graph:
+    outer = steps(model) if has_graph(model) else []
+    return _Graph(model, outer, unnested(outer))
 
 
 def _to_unit(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

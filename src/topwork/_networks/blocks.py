@@ -69,7 +69,7 @@ def _blocks(model: keras.Model) -> list[_Block]:
         between.append(operation)
         if operation.name not in cuts or not isinstance(operation, keras.Layer):
             continue
-        if len(shape) != 4:
+        if len(shape) not in (3, 4):
             break
         if any(_kernels(each) for each in between):
             blocks.append(_block(operation, between, shape))
@@ -133,12 +133,18 @@ def multiply_adds(ordered: Iterable[Step]) -> int:
     Convolutions and dense layers are counted: each number of a kernel is multiplied once for each place
     of the output. What others do (normalisation, activation, pooling, sums) is left out.
     """
-    return sum(
-        multiply_adds(steps(step.operation))
-        if isinstance(step.operation, keras.Model)
-        else math.prod(step.outputs[0].shape[1:-1]) * sum(_kernels(step.operation))
-        for step in ordered
-    )
+    total, n_tokens = 0, 1
+    for step in ordered:
+        shape = step.outputs[0].shape
+        if len(shape) == 3 and shape[1] is not None:
+            n_tokens = shape[1]
+        if isinstance(step.operation, keras.Model):
+            total += multiply_adds(steps(step.operation))
+        elif isinstance(step.operation, keras.layers.EinsumDense):  # of an attention: once for each token
+            total += n_tokens * sum(_kernels(step.operation))
+        else:
+            total += math.prod(size or 1 for size in shape[1:-1]) * sum(_kernels(step.operation))
+    return total
 
 
 def parameters(ordered: Iterable[Step]) -> int:

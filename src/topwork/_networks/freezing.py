@@ -249,8 +249,8 @@ def _nested_hint(model: keras.Model) -> str:
     if not nested:
         return ""
     return (
-        f" {nested[0]!r} is one layer here. Build the head on its output, "
-        "keras.Model(trunk.input, head(trunk.output)), to reach the layers inside."
+        f" {nested[0]!r} is one layer here. topwork.flatten(model) gives a model of the same variables "
+        "in which the layers inside are layers of its own."
     )
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import keras
 
 from topwork._errors import InputError
-from topwork._private_keras import node_of
+from topwork._networks.tokens import tokens_of
+from topwork._private_keras import node_of, nodes_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,6 +26,8 @@ class Step:
     kwargs: dict[str, Any]
     inputs: tuple[Any, ...]
     outputs: tuple[Any, ...]
+    # Whether it was found in a model that was called with `training=False`.
+    for_inference: bool = False
 
     @property
     def is_input(self) -> bool:
@@ -55,20 +58,21 @@ def has_graph(model: keras.Model) -> bool:
 
 def steps(model: keras.Model) -> list[Step]:
     """The calls that make up `model`, inputs first, each after those that it depends on."""
-    found = {id(tensor): _producer(tensor) for tensor in model.inputs}
-    return _behind(found, model.outputs)
+    calls = nodes_of(model)
+    found = {id(tensor): _producer(tensor, calls) for tensor in model.inputs}
+    return _behind(found, model.outputs, calls)
 
 
 def steps_between(given: list[Any], wanted: list[Any]) -> list[Step]:
     """The calls that make the tensors `wanted` of those `given`, which no call needs to have made."""
     found = {id(tensor): Step(None, (), {}, (), (tensor,)) for tensor in given}
-    return [step for step in _behind(found, wanted) if step.operation is not None]
+    return [step for step in _behind(found, wanted, {}) if step.operation is not None]
 
 
-def _behind(found: dict[int, Step], wanted: list[Any]) -> list[Step]:
+def _behind(found: dict[int, Step], wanted: list[Any], calls: dict[int, Any]) -> list[Step]:
     stack = list(reversed(wanted))
     while stack:
-        step = found.get(id(stack[-1])) or _producer(stack[-1])
+        step = found.get(id(stack[-1])) or _producer(stack[-1], calls)
         missing = [tensor for tensor in step.inputs if id(tensor) not in found]
         if missing:
             stack.extend(reversed(missing))
@@ -78,8 +82,8 @@ def _behind(found: dict[int, Step], wanted: list[Any]) -> list[Step]:
     return list(dict.fromkeys(found.values()))
 
 
-def _producer(tensor: Any) -> Step:
-    node = node_of(tensor)
+def _producer(tensor: Any, calls: dict[int, Any]) -> Step:
+    node = calls.get(id(tensor)) or node_of(tensor)
     return Step(
         operation=node.operation,
         args=tuple(node.arguments.args),
@@ -125,17 +129,23 @@ def head_start(model: keras.Model) -> int:
     """Index in `model.layers` of the head's first layer; `len(model.layers)` where there is no head.
 
     The head of `add_head` is known by its names, which survive saving; in other models it is what
-    follows the last feature map, the last output with height, width and channels.
+    follows the last feature map, the last output with height, width and channels, or the last tokens.
     """
     layers = model.layers
     named = [i for i, layer in enumerate(layers) if layer.name.startswith("head_")]
     if named:
         return named[0]
-    for rank in (4, 3):
-        found = [i for i, layer in enumerate(layers) if _rank(layer) == rank]
-        if found and (rank == 4 or _rank(layers[-1]) < 3):
-            return found[-1] + 1
-    return len(layers)
+    places = [i for i, layer in enumerate(layers) if _has_places(model, layer)]
+    return places[-1] + 1 if places else len(layers)
+
+
+def _has_places(model: keras.Model, layer: keras.Layer) -> bool:
+    """Whether a layer gives a feature map, or a transformer's tokens."""
+    output = getattr(layer, "output", None) if _rank(layer) == 3 else None
+    if output is not None and isinstance(output, keras.KerasTensor):
+        return tokens_of(model, output) is not None
+    # Of four axes too is an attention's (batch, tokens, heads, width).
+    return _rank(layer) == 4 and not isinstance(layer, keras.layers.EinsumDense)
 
 
 def _rank(layer: keras.Layer) -> int:

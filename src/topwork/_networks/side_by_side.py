@@ -15,6 +15,7 @@ import keras
 
 from topwork._errors import InputError, closest
 from topwork._networks.graph import steps
+from topwork._networks.tokens import patch_tokens
 
 _AVERAGES = {3: keras.layers.GlobalAveragePooling1D, 4: keras.layers.GlobalAveragePooling2D}
 
@@ -29,19 +30,20 @@ def side_by_side(backbone: keras.Model, layers: Sequence[str], *, pyramid: bool)
     """
     outputs = _outputs(backbone)
     last = backbone.outputs[0]
-    parts = [unit_average(outputs[_known(layer, outputs, backbone)], layer) for layer in layers]
-    parts.append(unit_average(last, "last"))
+    known = [_known(layer, outputs, backbone) for layer in layers]
+    parts = [unit_average(outputs[layer], layer, backbone) for layer in known]
+    parts.append(unit_average(last, "last", backbone))
     if pyramid:
         parts.append(unit(quarters(last, "last"), "quarters"))
     return keras.layers.Concatenate(name="head_features")(parts) if len(parts) > 1 else parts[0]
 
 
-def unit_average(tensor: Any, name: str) -> Any:
-    return unit(average(tensor, name), name)
+def unit_average(tensor: Any, name: str, model: keras.Model) -> Any:
+    return unit(average(tensor, name, model), name)
 
 
-def average(tensor: Any, name: str) -> Any:
-    """A vector for each image: the average over height and width, or over tokens."""
+def average(tensor: Any, name: str, model: keras.Model) -> Any:
+    """A vector for each image: the average over height and width, or over the tokens of patches."""
     rank = len(tensor.shape)
     if rank == 2:
         return tensor
@@ -52,7 +54,8 @@ def average(tensor: Any, name: str) -> Any:
             "Leave it out."
         )
     # float32 whatever the network's own precision: a mean of thousands of float16 numbers is not one.
-    return _AVERAGES[rank](dtype="float32", name=f"head_average_{name}")(tensor)
+    places = patch_tokens(model, tensor, f"head_average_{name}") if rank == 3 else tensor
+    return _AVERAGES[rank](dtype="float32", name=f"head_average_{name}")(places)
 
 
 def has_quarters(tensor: Any) -> bool:

@@ -47,11 +47,11 @@ def tokens_of(model: keras.Model, output: Any) -> Tokens | None:
     return Tokens(n - rows * columns, rows, columns)
 
 
-def class_token(output: Any, name: str) -> Any:
+def class_token(output: Any, name: str, dtype: str | None = None) -> Any:
     """The first token, (batch, width)."""
     n_tokens, width = output.shape[1:]
     first = keras.layers.Cropping1D((0, n_tokens - 1), name=f"{name}_tokens")(output)
-    return keras.layers.Reshape((width,), name=name)(first)
+    return keras.layers.Reshape((width,), dtype=dtype, name=name)(first)
 
 
 def patch_tokens(model: keras.Model, output: Any, name: str) -> Any:

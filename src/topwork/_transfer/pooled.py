@@ -105,7 +105,7 @@ def pooled_features(
     """Run a network once over the training data, and the validation data if there is any."""
     outputs, whole = layer_outputs(network), steps(network)
     cuts = block_ends(network, _MOST_CUTS)
-    tensors = {cut: average(outputs[cut], cut) for cut in cuts}
+    tensors = {cut: average(outputs[cut], cut, network) for cut in cuts}
     for cut in cuts[-_MOST_QUARTERS:]:
         if has_quarters(outputs[cut]):
             tensors[_quarters_of(cut)] = quarters(outputs[cut], cut)
