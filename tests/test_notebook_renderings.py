@@ -65,7 +65,9 @@ def test_a_range_test(model: keras.Model) -> None:
 
 
 def test_a_comparison_and_a_table_of_layers(model: keras.Model) -> None:
-    cuts = tw.compare_cuts(model, (IMAGES, CLASSES), (IMAGES, CLASSES), cut_layers=["map"], verbose=0)
+    cuts = tw.compare_cuts(
+        model, (IMAGES[:20], CLASSES[:20]), (IMAGES[20:], CLASSES[20:]), cut_layers=["map"], verbose=0
+    )
     assert table_of(cuts)[1][1] == "map"
     layers = table_of(tw.describe(model))
     assert layers[0] == ["index", "name", "type", "output shape", "parameters", "state"]
@@ -127,7 +129,8 @@ class TestPredictions:
         assert found._repr_html_().endswith("<div>... and 30 more</div>")
 
     def test_of_labels_and_of_numbers(self) -> None:
-        network = keras.Model(*[keras.Input((32, 32, 3))] * 2)
+        inputs = keras.Input((32, 32, 3))
+        network = keras.Model(inputs, keras.layers.Identity()(inputs))
         labels = tw.add_head(3, task="labels", hidden_units=None)(network)
         numbers = tw.add_head(2, task="numbers", hidden_units=None)(network)
         assert table_of(tw.predict(labels, IMAGES[:2]))[0] == ["image", "holds", "probabilities"]

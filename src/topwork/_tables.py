@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 # Themes differ: without these a table has no space between its columns, and breaks numbers.
 _CELL = "padding: 0.15em 0.7em; white-space: nowrap; text-align: {}"
+_TABLE = "border-collapse: collapse; width: auto; font-size: 0.85em"
 HIGHLIGHT = "font-weight: bold; background: rgba(70, 130, 200, 0.16)"
 
 
@@ -87,7 +88,7 @@ def html_table(
     head = columns.html(header, tag="th")
     box = f"max-height: {height}; overflow: auto" if height else "overflow-x: auto"
     return (
-        f'<div style="{box}"><table style="border-collapse: collapse; width: auto"><thead>{head}</thead>'
+        f'<div style="{box}"><table style="{_TABLE}"><thead>{head}</thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
 

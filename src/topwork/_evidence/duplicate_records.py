@@ -120,7 +120,7 @@ class Duplicates:
 
     @property
     def records(self) -> list[dict[str, Any]]:
-        """Plain dicts, for a table of your own: ``pandas.DataFrame(found.records)``."""
+        """Plain dicts. ``pandas.DataFrame(found.records)`` makes a table of them."""
         return [row.record for row in self.rows]
 
     def plot(self) -> Figure:

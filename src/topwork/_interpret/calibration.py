@@ -37,7 +37,7 @@ class Calibration:
 
     @property
     def error(self) -> float:
-        """The expected calibration error: |probability - frequency|, the mean over all answers.
+        """The expected calibration error, the mean of `abs(probability - frequency)` over all answers.
 
         Source:
             Guo et al., On Calibration of Modern Neural Networks, ICML 2017,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,7 +89,7 @@ class Mistake:
         about = {} if self.label is None else {"surest": self.label}
         return {
             "": thumbnail(self.image),
-            "image": image_text(self.index, self.file),
+            "image": image_text(self.index, None if self.file is None else Path(self.file).name),
             "shows": self.true,
             "taken for": self.predicted,
             **about,
@@ -131,7 +132,7 @@ class Report:
 
     @property
     def standard_error(self) -> float:
-        """Of the accuracy: sqrt(p (1 - p) / n). Other images of the same kind give such a difference."""
+        """How much the accuracy differs on other images of the same kind, `sqrt(p (1 - p) / n)`."""
         return standard_error(self.accuracy, self.n_images)
 
     @property

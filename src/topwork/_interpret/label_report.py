@@ -84,7 +84,7 @@ class LabelsReport:
 
     @property
     def predicted(self) -> npt.NDArray[np.bool_]:
-        """(images, labels), whether a label holds: its probability is at least the threshold."""
+        """Whether each label of each image holds, which means a probability of at least the threshold."""
         return self.probabilities >= self.thresholds
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -84,7 +85,7 @@ class NumberMistake:
         """The mistake as cells of a table, by the heading of their column."""
         return {
             "": thumbnail(self.image),
-            "image": image_text(self.index, self.file),
+            "image": image_text(self.index, None if self.file is None else Path(self.file).name),
             "number": self.name,
             "is": f"{self.true:.5g}",
             "taken for": f"{self.predicted:.5g}",
