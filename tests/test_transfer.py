@@ -17,7 +17,7 @@ from topwork._data.reading import open_source
 from topwork._features.computation import open_cache
 from topwork._training.linear import HeldOut, LinearModel, cross_validate, fit_linear
 from topwork._training.linear_fits import Examples
-from topwork._transfer import choice, stages, tuning
+from topwork._transfer import choice, search, stages, tuning
 from topwork._transfer.budget import Budget, duration
 from topwork._transfer.choice import Judged
 from topwork._transfer.model import build, scores_of, write_solution
@@ -275,12 +275,23 @@ class TestMinutes:
     ) -> None:
         monkeypatch.setattr(choice, "taken", lambda judged: judged[-1])
         result = tw.transfer(TRAIN, names=[network(), network("second")], minutes=1e-6, verbose=0)
-        second, third = result.evidence.left_out
+        *several, second, third = result.evidence.left_out
+        assert all(text.startswith("heads on block1") for text in several)
         left_out = r", which would take about \d+ s, and 0 s of minutes=1e-06 are left\."
         assert re.fullmatch("the network second" + left_out, second)
         assert re.fullmatch("fine-tuning" + left_out, third)
         assert len(result.evidence) == 1
         assert "Left out: the network second" in str(result)
+
+    def test_heads_that_are_too_large_are_left_out_and_named(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(search, "_MOST_WORK", 10 * 18 * 3)
+        result = tw.transfer(TRAIN, names=network(), fine_tuning=False, verbose=0)
+        assert len(result.evidence[0].options) == 3
+        text = result.evidence.left_out[0]
+        assert text.startswith("heads on block1")
+        assert text.endswith(" features, which are too many here.")
 
     def test_without_a_limit_all_is_tried(self) -> None:
         budget = Budget(None)
@@ -360,6 +371,16 @@ def test_mistakes_are_said(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=r"^transfer: ") as caught:
         tw.transfer(given.pop("train"), **given)
     assert message in str(caught.value)
+
+
+def test_other_classes_in_the_validation_data_are_said(make_photos: Any, tmp_path: Path) -> None:
+    parts = [("train", ("cat", "dog")), ("validation", ("bird", "cat"))]
+    train, validation = (
+        tw.data.read_folder(make_photos(tmp_path / part, names, per_class=3, size=32), (32, 32))
+        for part, names in parts
+    )
+    with pytest.raises(ValueError, match=r"transfer: the classes of the training data are cat, dog"):
+        tw.transfer(train, validation, names=network(), verbose=0)
 
 
 def test_data_that_changes_is_said() -> None:

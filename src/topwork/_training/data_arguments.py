@@ -55,11 +55,11 @@ class Data:
             validation = open_source(model, *self.validation, steps=validation_steps)
         except InputError as error:
             raise InputError(f"{error} This is about validation_data.") from error
-        _check_same_classes(train, validation)
+        check_same_classes(train, validation)
         return train, validation
 
 
-def _check_same_classes(train: Source, validation: Source) -> None:
+def check_same_classes(train: Source, validation: Source) -> None:
     a, b = train.class_names, validation.class_names
     if a is not None and b is not None and a != b:
         raise InputError(

@@ -12,15 +12,20 @@ from topwork._evidence.labelled import LabelledData
 from topwork._features.computation import Cache
 from topwork._networks.blocks import multiply_adds
 from topwork._networks.graph import steps
+from topwork._training.data_arguments import check_same_classes
 from topwork._transfer import choice
 from topwork._transfer.budget import Budget, duration
 from topwork._transfer.choice import Judged
 from topwork._transfer.evidence import Decision
 from topwork._transfer.model import build, recipe, write_solution
-from topwork._transfer.pooled import Pooled, pooled_features
+from topwork._transfer.pooled import Candidate, Pooled, pooled_features
 from topwork._transfer.sources import opened
 from topwork._transfer.targets import Targets, scores_from_outputs, targets_of_table
-from topwork._voice import say
+from topwork._voice import progress, say
+
+# Multiply-adds of one reading of the images, up to which heads on several layers are tried: with hundreds
+# of classes they would take hours, and gigabytes.
+_MOST_WORK = 2e10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +76,8 @@ class Search:
             say(f"transfer: features of {network.name}, about {duration(expected)}", self._verbose)
         start = time.perf_counter()
         sources = [opened(each, network, self._task) for each in self._data]
+        if len(sources) > 1:
+            check_same_classes(*sources)
         pooled = pooled_features(network, sources, self._cache, self._verbose)
         n_computed = sum(table.n_computed for table in pooled.tables)
         if n_computed:
@@ -87,18 +94,32 @@ class Search:
         return [first, *others]
 
     def _judge(self, pooled: Pooled) -> None:
-        targets = self._targets[0]
-        single = [choice.judge(pooled, each, targets) for each in choice.single_cuts(pooled)]
-        best = choice.lowest(single).candidate.cuts[-1]
-        several = [choice.judge(pooled, each, targets) for each in choice.several_cuts(pooled, best)]
-        found = choice.taken([*single, *several])
-        self._judged += [*single, *several]
-        say(
-            f"transfer: best of {pooled.network.name}: {found.candidate}, loss {found.loss:.4f}",
-            self._verbose,
-        )
+        targets, name = self._targets[0], pooled.network.name
+        with progress(f"heads on {name}", None, "head", self._verbose) as count:
+            judged = []
+            for candidate in choice.single_cuts(pooled):
+                judged.append(choice.judge(pooled, candidate, targets))
+                count()
+            best = choice.lowest(judged)
+            for candidate in choice.several_cuts(pooled, best.candidate.cuts[-1]):
+                if self._is_worth_it(candidate, best, pooled):
+                    judged.append(choice.judge(pooled, candidate, targets))
+                    count()
+        found = choice.taken(judged)
+        self._judged += judged
+        say(f"transfer: best of {name}: {found.candidate}, loss {found.loss:.4f}", self._verbose)
         if self._best is None or found.loss < self._best[0].loss:
             self._best = found, pooled
+
+    def _is_worth_it(self, candidate: Candidate, best: Judged, pooled: Pooled) -> bool:
+        """Whether there is memory and time for the heads on several layers."""
+        n_columns = pooled.n_features(candidate)
+        work = n_columns * self._targets[0].n_outputs * len(best.held_out.rows)
+        what = f"heads on {candidate} of {candidate.network}"
+        if work > _MOST_WORK:
+            self._budget.left_out.append(f"{what}, {n_columns:,} features, which are too many here.")
+            return False
+        return self._budget.allows(what, best.seconds * n_columns / pooled.n_features(best.candidate))
 
     def found(self) -> Found:
         """The best, after at least one network was tried."""
