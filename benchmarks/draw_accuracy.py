@@ -34,10 +34,11 @@ def main() -> None:
     source, target = map(Path, sys.argv[1:3])
     found = read(source.read_text("utf-8"))
     networks = list(dict.fromkeys(network for network, _, _ in found))
+    sets = [name for name in NAMES if any(name == each for _, each, _ in found)]
     figure = Figure(figsize=(max(7.5, 3.4 * len(networks) + 1.2), 3.2), layout="constrained", dpi=150)
-    panels = figure.subplots(1, len(networks), sharey=True, squeeze=False)[0]
+    panels = figure.subplots(1, len(networks), sharex=True, sharey=True, squeeze=False)[0]
     for axes, network in zip(panels, networks, strict=True):
-        draw(axes, network, found)
+        draw(axes, network, sets, found)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(WAYS), frameon=False)
     figure.savefig(target)
@@ -55,9 +56,9 @@ def read(text: str) -> dict[tuple[str, str, str], tuple[float, ...]]:
     return found
 
 
-def draw(axes: Any, network: str, found: dict[tuple[str, str, str], tuple[float, ...]]) -> None:
+def draw(axes: Any, network: str, sets: list[str], found: dict[tuple[str, str, str], Any]) -> None:
     for number, (way, label, mark, colour) in enumerate(WAYS):
-        places = [(place, found.get((network, name, way))) for place, name in enumerate(NAMES)]
+        places = [(place, found.get((network, name, way))) for place, name in enumerate(sets)]
         known = [(place + 0.13 * (number - 1.5), figures) for place, figures in places if figures]
         means = [100 * figures[0] for _, figures in known]
         below = [100 * (figures[0] - figures[1]) for _, figures in known]
@@ -72,8 +73,8 @@ def draw(axes: Any, network: str, found: dict[tuple[str, str, str], tuple[float,
             markersize=9 if mark == "*" else 5,
             lw=1.2,
         )
-    axes.set_yticks(range(len(NAMES)), list(NAMES.values()))
-    axes.set_ylim(len(NAMES) - 0.5, -0.5)
+    axes.set_yticks(range(len(sets)), [NAMES[name] for name in sets])
+    axes.set_ylim(len(sets) - 0.5, -0.5)
     axes.set_title(network)
     axes.set_xlabel("test accuracy (%)")
     axes.grid(axis="x", color="0.85", lw=0.6)
