@@ -147,14 +147,15 @@ def test_scaled_pixels_are_noticed() -> None:
 
 
 class TestErrors:
-    @pytest.mark.parametrize(("names", "count"), [(["a", "b"], "2 names"), ("cats", "one string")])
-    def test_wrong_number_of_names(self, names: Any, count: str) -> None:
-        message = rf"for each of the model's 3 classes. .*, {count}. Give a list of 3, in the order"
+    def test_wrong_number_of_names(self) -> None:
+        message = r"for each of the model's 3 classes. .*, 2 names. Give a list of 3, in the order"
         with pytest.raises(ValueError, match=message):
-            predict(brightness(), RED, class_names=names)
+            predict(brightness(), RED, class_names=["a", "b"])
 
     def test_top(self) -> None:
-        with pytest.raises(ValueError, match=r"1 or more. Received: 0. Leave it out"):
+        with pytest.raises(
+            ValueError, match=r"^predict: top must be a whole number of at least 1. Received: 0"
+        ):
             predict(brightness(), RED, top=0)
 
     def test_no_such_file(self, tmp_path: Path) -> None:
@@ -188,8 +189,8 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("image", "what"),
         [
-            (np.zeros((8, 8, 1)), r"ndarray of shape \(8, 8, 1\)"),
-            (np.zeros((8, 8)), r"ndarray of shape \(8, 8\)"),
+            (np.zeros((1, 8, 8, 3)), r"ndarray of shape \(1, 8, 8, 3\)"),
+            (np.zeros(8), r"ndarray of shape \(8,\)"),
             ([0, 1], r"list, '\[0, 1\]'"),
         ],
     )

@@ -9,7 +9,14 @@ import keras
 import numpy as np
 
 from topwork._data.labels import LabelKind as LabelKind
-from topwork._data.labels import ignored_class, label_kinds, label_problem, output_names
+from topwork._data.labels import (
+    ignored_class,
+    label_kinds,
+    label_problem,
+    loss_problem,
+    losses_of,
+    output_names,
+)
 from topwork._data.labels import label_kind as label_kind
 from topwork._data.pixels import warn_of_scaled_pixels as warn_of_scaled_pixels
 from topwork._data.ragged import even_parts
@@ -94,7 +101,9 @@ class _LabelCheck:
     """The labels of each output against what its loss takes."""
 
     def __init__(self, model: keras.Model) -> None:
-        self._kinds = dict(zip(output_names(model), label_kinds(model), strict=True))
+        names = output_names(model)
+        self._kinds = dict(zip(names, label_kinds(model), strict=True))
+        self._outputs = dict(zip(names, zip(losses_of(model), model.outputs, strict=True), strict=True))
         self._ignored = ignored_class(model)
 
     def check(self, y: Any, subject: str, n_before: int) -> None:
@@ -107,7 +116,10 @@ class _LabelCheck:
             return
         for name, labels in self._by_output(y, subject):
             kind = self._kinds[name]
-            problem = None if kind is None else label_problem(labels, kind, self._ignored)
+            if kind is not None:
+                problem = label_problem(labels, kind, self._ignored)
+            else:  # a trial on the first batch
+                problem = loss_problem(labels, *self._outputs[name]) if n_before == 0 else None
             if problem:
                 output = f", for the output {name!r}," if len(self._kinds) > 1 else ""
                 raise InputError(

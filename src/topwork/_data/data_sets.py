@@ -27,9 +27,9 @@ def open_data_set(model: keras.Model, x: Any, steps: int | None) -> tuple[str, S
     if isinstance(x, keras.utils.PyDataset):
         return "keras.utils.PyDataset", _from_py_dataset(model, x, steps)
     if inspect.isgeneratorfunction(x):
-        return "generator", _from_dataset(model, _dataset_of(x, x), steps)
+        return "generator", _from_dataset(model, _dataset_of(model, x, x), steps)
     if type(x).__module__.startswith("torch.utils.data"):
-        return "DataLoader", _from_dataset(model, _dataset_of(x.__iter__, x), steps)
+        return "DataLoader", _from_dataset(model, _dataset_of(model, x.__iter__, x), steps)
     return "", None
 
 
@@ -98,14 +98,21 @@ def _readable(dataset: tf.data.Dataset) -> Iterator[Any]:
         yield element
 
 
-def _dataset_of(make: Callable[[], Any], given: Any) -> tf.data.Dataset:
+def _dataset_of(model: keras.Model, make: Callable[[], Any], given: Any) -> tf.data.Dataset:
     """What a generator function yields, as a dataset that can be read again."""
     first = next(iter(make()), None)
     if first is None:
         raise InputError("the generator has no batches. Look at how it is made.")
-    signature = map_arrays(
-        lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), _arrays_of(first)
-    )
+    takes_any_size = any(None in tensor.shape[1:] for tensor in model.inputs)
+
+    def spec(array: Any) -> tf.TensorSpec:
+        is_map = takes_any_size and array.ndim > 2
+        return tf.TensorSpec(
+            (None,) * (array.ndim - 1) + array.shape[-1:] if is_map else (None, *array.shape[1:]),
+            array.dtype,
+        )
+
+    signature = map_arrays(spec, _arrays_of(first))
     dataset = tf.data.Dataset.from_generator(lambda: map(_arrays_of, make()), output_signature=signature)
     dataset.is_constant = getattr(given, "is_constant", False)
     return dataset

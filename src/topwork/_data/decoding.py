@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from topwork._data.channels import in_channels, upright
 from topwork._data.headers import Header, gif_frame, kind_of, read_header
 
 Pixels = npt.NDArray[Any]
@@ -26,7 +27,6 @@ _MOST_PIXELS_IN_JPEG = 3 * MOST_PIXELS
 _MOST_BYTES = 2**30
 # What Pillow is asked to read: not all that it can, for some of its readers start other programs.
 _READ_BY_PILLOW = ("TIFF", "AVIF", "HEIF", "JPEG2000", "PSD", "PPM", "TGA", "ICO", "WEBP", "BMP")
-_ROWS_AT_ONCE = 256
 
 
 class Undecodable(Exception):
@@ -55,7 +55,7 @@ def decode_file(path: str | os.PathLike[str], channels: int | None = 3, at_least
             f"is {_article(header.kind)}, and {channels} channels are wanted, which only .npy files have"
         )
     pixels = _decoded(content, header, at_least)
-    return upright(_in_channels(pixels, channels or 3), header.orientation)
+    return upright(in_channels(pixels, channels or 3), header.orientation)
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -232,6 +232,19 @@ def _pillow_pixels(image: Any) -> Pixels:
     return np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
 
 
+def from_pillow(image: Any, channels: int | None = 3) -> Pixels:
+    """The pixels of an image that Pillow has opened, as `decode_file` gives them.
+
+    Raises:
+        Undecodable: It is of a kind that has no pixels from 0 to 255, or its file is damaged.
+    """
+    try:
+        pixels = _pillow_pixels(image)
+    except OSError as error:
+        raise Undecodable(f"cannot be decoded: {error}") from error
+    return upright(in_channels(pixels, channels or 3), image.getexif().get(0x0112, 1))
+
+
 def _why_pillow_cannot(kind: str) -> str | None:
     """Why a file that TensorFlow does not decode cannot be read here, or None."""
     if kind == "web page":
@@ -260,47 +273,6 @@ def _pillow_reads(image_module: Any, kind: str) -> bool:
             return False
         register_heif_opener()
     return kind.replace("HEIC", "HEIF") in image_module.OPEN
-
-
-def _in_channels(pixels: Pixels, channels: int) -> Pixels:
-    """Grey by the weights of ITU-R BT.601, as Pillow's; RGB with what is transparent shown on white."""
-    if channels == 4:
-        return _with_alpha(pixels)
-    if pixels.shape[-1] in (2, 4):
-        pixels = _without_alpha(pixels)
-    if channels == 1 and pixels.shape[-1] == 3:
-        weights = np.array([19595, 38470, 7471], "uint32")
-        return ((pixels @ weights + 0x8000) >> 16).astype("uint8")[..., np.newaxis]
-    if channels == 3 and pixels.shape[-1] == 1:
-        return np.repeat(pixels, 3, axis=-1)
-    return pixels
-
-
-def _with_alpha(pixels: Pixels) -> Pixels:
-    colors = pixels[..., :-1] if pixels.shape[-1] in (2, 4) else pixels
-    alpha = pixels[..., -1:] if pixels.shape[-1] in (2, 4) else np.full_like(pixels[..., :1], 255)
-    return np.concatenate([np.broadcast_to(colors, (*colors.shape[:2], 3)), alpha], axis=-1)
-
-
-def _without_alpha(pixels: Pixels) -> Pixels:
-    colors = np.ascontiguousarray(pixels[..., :-1])
-    for start in range(0, len(pixels), _ROWS_AT_ONCE):  # the sums need four times the memory
-        rows = slice(start, start + _ROWS_AT_ONCE)
-        alpha = pixels[rows, :, -1:].astype("uint32")
-        if (alpha < 255).any():
-            colors[rows] = (colors[rows] * alpha + 255 * (255 - alpha) + 127) // 255
-    return colors
-
-
-def upright(pixels: Pixels, orientation: int) -> Pixels:
-    """The picture as it was seen, from one stored in one of EXIF's eight orientations."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
 
 
 def _article(kind: str) -> str:

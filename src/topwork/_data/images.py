@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from topwork._data.decoding import Undecodable, decode_file
+from topwork._data.decoding import Undecodable, decode_file, from_pillow
 from topwork._data.listing import kind_of_place
 from topwork._data.pixels import warn_of_scaled_pixels
 from topwork._errors import InputError, closest, warn
@@ -171,17 +171,36 @@ class ImageReader:
             )
 
     def _from_array(self, image: Any) -> Pixels:
+        if hasattr(image, "getbands"):
+            return self._from_pillow(image)
         pixels = np.asarray(image) if not isinstance(image, (list, tuple, dict, set)) else np.empty(0)
-        if pixels.ndim == 2 and self.channels == 1:
+        if pixels.ndim == 2:
             pixels = pixels[..., np.newaxis]
+        if pixels.ndim == 3 and pixels.shape[-1] == 1 and self.channels == 3:
+            pixels = np.repeat(pixels, 3, axis=-1)
         if pixels.ndim != 3 or pixels.shape[-1] != (self.channels or pixels.shape[-1]):
             raise InputError(
-                "an image is a path, or an array of shape (height, width, "
-                f"{self.channels}). Received: {described(image)}. Batches of images are arrays of 4 "
-                "dimensions."
+                "an image is a path, a Pillow image, or an array of shape (height, width, "
+                f"{self.channels}). Received: {described(image)}. {_advice(pixels.shape, self.channels)}"
             )
         warn_of_scaled_pixels(pixels, self._range, "the image")
         return pixels if pixels.dtype == np.uint8 else pixels.astype("float32")
+
+    def _from_pillow(self, image: Any) -> Pixels:
+        try:
+            return from_pillow(image, self.channels).astype("float32")
+        except Undecodable as error:
+            raise InputError(f"the image {described(image)} cannot be read: it {error}.") from error
+
+
+def _advice(shape: tuple[int, ...], channels: int | None) -> str:
+    if len(shape) == 3 and shape[0] == channels and shape[-1] > 4:
+        return "The channels come first: move them to the end, np.moveaxis(image, 0, -1)."
+    if len(shape) == 3 and shape[-1] == 4:
+        return f"It has an alpha channel: leave it out, image[..., :{channels}]."
+    if len(shape) == 3:
+        return f"It has {shape[-1]} channels, and the model takes {channels}: convert it."
+    return "Batches of images are arrays of 4 dimensions."
 
 
 def image_shape(model: Any) -> tuple[int | None, int | None, int | None]:

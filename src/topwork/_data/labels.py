@@ -45,11 +45,12 @@ def label_kind(model: keras.Model) -> LabelKind | None:
 
 def label_kinds(model: keras.Model) -> list[LabelKind | None]:
     """`label_kind` of each output, in the order of `model.outputs`."""
-    losses = _loss_of_each(model)
+    losses = losses_of(model)
     return [_kind(loss, output) for loss, output in zip(losses, model.outputs, strict=True)]
 
 
-def _loss_of_each(model: keras.Model) -> list[Any]:
+def losses_of(model: keras.Model) -> list[Any]:
+    """What each output was compiled with, in the order of `model.outputs`; None without a loss."""
     given, names = model.loss, output_names(model)
     if isinstance(given, dict):
         return [given.get(name) for name in names]
@@ -64,6 +65,42 @@ def output_names(model: keras.Model) -> list[str]:
     if isinstance(model.output, dict):
         return sorted(model.output)  # as Keras flattens it
     return list(model.output_names)
+
+
+def loss_problem(labels: Any, loss: Any, output: Any) -> str | None:
+    """What is wrong with labels for a loss of which only a trial tells; None if nothing is found.
+
+    Args:
+        labels: Of a batch.
+        loss: As the model was compiled with, of one output; None is no loss.
+        output: The tensor that the model gives.
+    """
+    shape = tuple(output.shape)[1:]
+    if loss is None or None in shape:
+        return None
+    problem = _type_problem(labels)
+    if problem is not None:
+        return problem
+    # As probabilities: a loss may ask for some that are not 0, and that sum to 1.
+    outputs = np.full((len(labels), *shape), 1 / max(shape[-1:], default=1), output.dtype)
+    try:
+        _value_of(keras.losses.get(loss), labels, outputs)
+    except Exception as error:  # the user's own code, and may raise anything
+        name = getattr(loss, "name", getattr(loss, "__name__", loss))
+        reason = str(error).splitlines()[0].rpartition("}} ")[2].partition(" [Op:")[0].rstrip(".")
+        return (
+            f"labels of shape {labels.shape}, and the loss {name!r} cannot be computed of them and of "
+            f"what the model gives, {outputs.shape}: {reason[:200]}. Give labels that the loss takes, "
+            "or compile the model with another one"
+        )
+    return None
+
+
+def _value_of(loss: Any, labels: Any, outputs: Any) -> None:
+    """Compute a loss as Keras does, with labels of the type of the outputs."""
+    if labels.ndim == outputs.ndim - 1 and outputs.shape[-1] == 1:
+        labels = labels[..., np.newaxis]
+    loss(*(keras.ops.convert_to_tensor(each.astype(outputs.dtype)) for each in (labels, outputs)))
 
 
 def _kind(loss: Any, output: Any) -> LabelKind | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,12 @@ def is_ragged(array: Any) -> bool:
     """Whether an array is one of arrays."""
     is_of_objects = array is not None and array.dtype == object and array.ndim == 1 and array.size > 0
     return is_of_objects and hasattr(array[0], "shape")
+
+
+def in_even_parts(function: Callable[[list[Any]], Any], inputs: list[Any]) -> Any:
+    """What `function` makes of the images of a batch, one after the other where they differ in size."""
+    parts = [np.asarray(function(part)) for part, _ in even_parts(inputs)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def even_parts(inputs: list[Any]) -> Iterator[tuple[list[Any], slice]]:

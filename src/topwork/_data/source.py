@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from topwork._data.inputs import input_names, inputs_of, map_arrays
-from topwork._data.ragged import array_of
+from topwork._data.ragged import array_of, even_parts
 from topwork._errors import InputError
 
 
@@ -59,6 +59,11 @@ class Source:
     def first(self) -> Batch | None:
         """The first batch, read once for all that is asked of it; None of a data set without any."""
         return next(self.batches(), None)
+
+    @property
+    def sample(self) -> list[Any] | None:
+        """The inputs of a few images of one size; None of a data set without any."""
+        return None if self.first is None else next(even_parts(self.first.inputs))[0]
 
     @functools.cached_property
     def n_images_at_least(self) -> int | None:

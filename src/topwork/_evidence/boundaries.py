@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from topwork._data.classes import class_numbers, multi_hot, numbers_of
+from topwork._data.ragged import in_even_parts
 from topwork._data.reading import open_source
 from topwork._errors import InputError, public, whole_number
 from topwork._evidence.comparison import Comparison, score_cells
@@ -254,7 +255,7 @@ class _Data:
         flat = keras.Model(model.inputs, model.outputs[0])  # takes a list, however `model` is called
         targets, predictions = [], []
         for batch in open_source(model, self.validation).batches():
-            outputs = flat.predict_on_batch(batch.inputs)
+            outputs = in_even_parts(flat.predict_on_batch, batch.inputs)
             predictions.append(_answers(outputs, self.task))
             targets.append(_LABELS[self.task.kind](batch.y, "the validation data", self.task.n))
         found = judged(self.task.kind, np.concatenate(targets), np.concatenate(predictions))

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from topwork._data.ragged import even_parts
 from topwork._data.reading import Batch, Source
 from topwork._errors import InputError
 from topwork._features.frozen_part import FrozenPart, in_full_batches
@@ -150,7 +151,8 @@ class _Reader:
             self.batch_lengths.append(len(batch))
             first = np.arange(n_before, n_before + len(batch)) * self._views
             for view in range(self._views):
-                yield self._augment(batch.inputs) if self._augment else batch.inputs, first + view
+                for part, where in even_parts(batch.inputs):
+                    yield self._augment(part) if self._augment else part, (first + view)[where]
             n_before += len(batch)
             advance(n_before)
 

@@ -56,7 +56,10 @@ class FrozenPart:
 
     def _rows(self, inputs: list[Any]) -> Bytes:
         n_images = len(inputs[0])
-        outputs = self._function([_padded(array) for array in inputs])
+        if n_images == 1 and self._takes_any_size:
+            outputs = self._of_one(inputs)
+        else:
+            outputs = self._function([_padded(array) for array in inputs])
         return self.layout.pack([output[:n_images] for output in outputs])
 
     def prepare(self) -> None:
@@ -81,6 +84,15 @@ class FrozenPart:
             warn(f"{told} It runs in TensorFlow in float32.")
             self.engine, self.batch_size = PLAIN, BATCH_SIZE
             return self._function
+
+    @functools.cached_property
+    def _takes_any_size(self) -> bool:
+        return any(None in tensor.shape[1:] for tensor in self.prefix.inputs)
+
+    @functools.cached_property
+    def _of_one(self) -> Callable[[list[Any]], list[Any]]:
+        """For images that each have a size of their own: a full batch would be one of them and zeros."""
+        return make_function(self.prefix, self.engine, None)
 
     def compare(self, inputs: list[Any], rows: Bytes) -> None:
         """Measure once how far features are from the model's own; warn where it is more than rounding."""

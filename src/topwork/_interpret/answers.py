@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from topwork._data.checks import Guard
 from topwork._data.origin import in_order
+from topwork._data.ragged import in_even_parts
 from topwork._data.reading import open_source
 from topwork._networks.classifier import Task, probabilities
 
@@ -50,7 +51,7 @@ def answers_to(model: Any, data: Any, task: Task) -> Iterator[Answers]:
     n_seen = 0
     for batch in open_source(model, ordered).batches():
         guard.check(batch.inputs, batch.y)
-        outputs = flat.predict_on_batch(batch.inputs)
+        outputs = in_even_parts(flat.predict_on_batch, batch.inputs)
         if task.kind == "numbers":
             values = np.asarray(outputs, "float64")
         else:

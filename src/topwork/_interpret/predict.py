@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,9 +14,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from topwork._data.checks import Guard
 from topwork._data.images import ImageReader, described
 from topwork._data.listing import images_below, kind_of_place
 from topwork._data.origin import in_order
+from topwork._data.ragged import even_parts
+from topwork._data.reading import open_source
 from topwork._errors import InputError, public
 from topwork._interpret.listings import Predictions
 from topwork._names import published
@@ -116,9 +120,9 @@ def predict(
     Args:
         model: A model of one image that ends in softmax, in sigmoid units or, compiled with a loss for
             them, in numbers or logits.
-        images: The path of a file, or an array (height, width, channels) of pixels 0-255; or several:
-            a list of either, an array (images, height, width, channels), a folder, or a data set, of
-            which the labels are not used.
+        images: The path of a file, a Pillow image, or an array (height, width, channels) of pixels
+            0-255, (height, width) if it is grey; or several: a list of these, an array (images, height,
+            width, channels), a folder, or a data set, of which the labels are not used.
         class_names: The names in the order of the labels; for one sigmoid unit the names of 0 and 1.
             None: those that the model knows from its training (`read_folder`); else ImageNet's for 1000
             classes, else numbers.
@@ -162,34 +166,43 @@ def predict(
 
 def _batches(model: Any, images: Any, task: Task) -> Iterator[tuple[list[str], Any]]:
     """Titles and pixels, as many images at once as `Model.predict` takes, so that numbers are its own."""
-    if isinstance(images, (tf.data.Dataset, keras.utils.PyDataset)):
-        yield from _of_data_set(images)
+    if _is_data_set(images):
+        yield from _of_data_set(model, images)
         return
     reader = ImageReader(model, task.n)
     # If the model takes images of any size, each image may have another size: no batches then.
     batch_size = _BATCH_SIZE if reader.height and reader.width else 1
-    todo = enumerate(_listed(images))
+    todo = enumerate(_listed(images, reader.channels))
     while chunk := list(itertools.islice(todo, batch_size)):
         pixels = np.stack([reader.read(image) for _, image in chunk])
         yield [_title(number, image) for number, image in chunk], pixels
 
 
-def _of_data_set(data: Any) -> Iterator[tuple[list[str], Any]]:
+def _is_data_set(images: Any) -> bool:
+    """Whether it has batches of its own, or labels beside the images."""
+    is_pair = isinstance(images, (tuple, list)) and len(images) in (2, 3)
+    is_pair = is_pair and np.ndim(images[0]) == 4 and np.ndim(images[1]) < 4
+    kinds = (tf.data.Dataset, keras.utils.PyDataset, dict)
+    return isinstance(images, kinds) or is_pair or inspect.isgeneratorfunction(images)
+
+
+def _of_data_set(model: Any, data: Any) -> Iterator[tuple[list[str], Any]]:
     ordered, paths = in_order(data)
-    is_dataset = isinstance(ordered, tf.data.Dataset)
-    n_seen = 0
-    for batch in ordered if is_dataset else (ordered[i] for i in range(len(ordered))):
-        pixels = np.asarray(keras.utils.unpack_x_y_sample_weight(batch)[0])
-        numbers = range(n_seen, n_seen + len(pixels))
-        yield [f"image {i}" if paths is None else paths[i] for i in numbers], pixels
-        n_seen += len(pixels)
+    guard, n_seen = Guard(model, "the data", labelled=False), 0
+    for batch in open_source(model, ordered).batches():
+        guard.check(batch.inputs, None)
+        for part, _ in even_parts(batch.inputs):
+            numbers = range(n_seen, n_seen + len(part[0]))
+            yield [f"image {i}" if paths is None else paths[i] for i in numbers], part[0]
+            n_seen += len(numbers)
+    guard.check_not_empty()
 
 
-def _listed(images: Any) -> list[Any]:
+def _listed(images: Any, channels: int | None) -> list[Any]:
     is_path = isinstance(images, (str, os.PathLike))
     if is_path and kind_of_place(images) == "folder":
         return _in_folder(Path(images))
-    is_one = is_path or getattr(images, "ndim", None) in (2, 3) or hasattr(images, "getbands")
+    is_one = is_path or hasattr(images, "getbands") or _is_one_array(images, channels)
     if not is_one and not isinstance(images, Iterable):
         raise InputError(
             "images are paths of image files or arrays of pixels, one or several. Received: "
@@ -202,6 +215,13 @@ def _listed(images: Any) -> list[Any]:
             "glob, check the folder and the pattern."
         )
     return listed
+
+
+def _is_one_array(images: Any, channels: int | None) -> bool:
+    """Whether an array is one image, and not a batch of grey ones, (images, height, width)."""
+    shape = tuple(getattr(images, "shape", ()))
+    is_grey_batch = len(shape) == 3 and channels == 1 and shape[-1] > 4 and shape[0] not in (1, 3, 4)
+    return len(shape) in (2, 3) and not is_grey_batch
 
 
 def _in_folder(folder: Path) -> list[Path]:

@@ -150,8 +150,8 @@ def fit(
     learn_names(model, x)
     halves = None if cache is False else _split(model, train, validation, verbose)
     if halves is None:
-        if augment is not None and train.first is not None:
-            on_arrays(augment)(train.first.inputs)
+        if augment is not None and train.sample is not None:
+            on_arrays(augment)(train.sample)
         if needs_units(model):
             set_units(model, targets_of(x, train))
         with rates_restored(callbacks):
@@ -210,7 +210,7 @@ def _split(
             return None
     try:
         with model.distribute_strategy.scope():
-            return split(model, None if train.first is None else train.first.inputs)
+            return split(model, train.sample)
     except NotSplittable as reason:
         _say_not_split(model, reason, verbose)
         return None

@@ -77,7 +77,7 @@ def precompute(
     if randomness is not None:
         raise InputError(f"the data set is augmented at random: it has {randomness}. {PASS_AUGMENT}")
     try:
-        halves = split(model, None if source.first is None else source.first.inputs)
+        halves = split(model, source.sample)
     except NotSplittable as reason:
         raise InputError(
             f"nothing of {model.name!r} can be computed once, because {reason}. Freeze the "
