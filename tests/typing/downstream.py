@@ -29,11 +29,23 @@ from topwork.interpret import (
     plot_history,
     report,
 )
+from topwork.types import Comparison, CutRow, Head, LayerTable, Prediction, Store, StoreInfo
 
 IMAGES: npt.NDArray[np.float32] = np.zeros((4, 150, 150, 3), np.float32)
 LABELS = np.array([0, 1, 0, 1])
 FOLDER = Path("features")
 WEIGHTS = Path("inception_v3.h5")
+
+
+def results(model: keras.Model, anything: Any) -> tuple[Comparison[CutRow], list[Prediction]]:
+    """What functions return can be named."""
+    store: Store = tw.open_store(FOLDER)
+    info: StoreInfo = store.info()
+    layers: LayerTable = tw.describe(model)
+    head: Callable[[keras.Model], keras.Model] = Head(2, 0.2, "avg", None, 1e-3, "classes")
+    assert_type([row.name for row in layers], list[str])
+    _ = tw.types.Raport  # type: ignore[attr-defined]
+    return tw.compare_cuts(head(model), info, anything), tw.predict(model, anything)
 
 
 def build() -> keras.Model:
