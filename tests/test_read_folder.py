@@ -451,7 +451,7 @@ class TestTables:
             tw.data.read_folder(photos / "t.csv", 8, **options)
 
     def test_more_errors(self, photos: Path) -> None:
-        with pytest.raises(ValueError, match=r"a dict of columns or a list of dicts. Received: int"):
+        with pytest.raises(ValueError, match=r"a list of dicts or of pairs \(path, label\). Received: int"):
             tw.data.read_folder(3, 8)
         with pytest.raises(ValueError, match=r"columns of one length. Received: \{'path': 2, 'y': 1\}"):
             tw.data.read_folder({"path": ["a", "b"], "y": [1]}, 8)
@@ -598,3 +598,174 @@ class TestTheFileKnows:
         with pytest.warns(UserWarning, match=r"predict: files are read as .*read_folder reads them, and"):
             (found,) = tw.predict(model, photos / "cat" / "1.jpg")
         assert found.name in ("cat", "dog", "eel")
+
+
+def small(path: Path) -> Path:
+    return save(path, np.full((9, 8, 3), 100, "uint8"))
+
+
+class TestOddFolders:
+    def read(self, folder: Any, **options: Any) -> Any:
+        return tw.data.read_folder(folder, (8, 8), shuffle=False, **options)
+
+    def test_links_are_followed_once_and_never_above(self, tmp_path: Path) -> None:
+        for name in ("photos/cat/1.jpg", "photos/dog/2.JPEG", "elsewhere/3.png"):
+            small(tmp_path / name)
+        (tmp_path / "photos/cat/more").symlink_to(tmp_path / "elsewhere")
+        (tmp_path / "photos/cat/again").symlink_to(tmp_path / "elsewhere")
+        (tmp_path / "photos/cat/up").symlink_to(tmp_path / "photos")
+        (tmp_path / "elsewhere/loop").symlink_to(tmp_path / "elsewhere")
+        (tmp_path / "photos/eel").symlink_to(tmp_path / "elsewhere")
+        data = self.read(tmp_path / "photos")
+        assert [Path(path).name for path in data.file_paths] == ["1.jpg", "3.png", "2.JPEG", "3.png"]
+        assert all_labels(data).tolist() == [0, 0, 1, 2]
+
+    def test_what_systems_put_beside_photographs(self, tmp_path: Path) -> None:
+        for name in ("cat/1.jpg", "dog/2.jpg", "__MACOSX/cat/1.jpg", "dog/@eaDir/3.jpg", "dog/._2.jpg"):
+            small(tmp_path / name)
+        (tmp_path / "dog/4.jpg").mkdir()
+        data = self.read(tmp_path)
+        assert (data.class_names, len(data.file_paths)) == (["cat", "dog"], 2)
+
+    def test_unicode_and_home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("Кошка/фото 1.jpg", "犬/写真é.png", "naïve/a b#%&[1].jpg"):
+            small(tmp_path / "photos" / name)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("USERPROFILE", str(tmp_path))
+        data = self.read("~/photos")
+        assert data.class_names == ["naïve", "Кошка", "犬"]
+        assert all_images(data).shape == (3, 8, 8, 3)
+        assert self.read(os.fsencode(tmp_path / "photos")).file_paths == data.file_paths
+
+    def test_the_folder_above(self, tmp_path: Path) -> None:
+        for part in ("train", "Validation"):
+            small(tmp_path / part / "cat" / "1.jpg")
+        with pytest.raises(
+            ValueError, match=r"has 'Validation', 'train': parts of the data and no classes"
+        ):
+            self.read(tmp_path)
+
+    def test_images_beside_the_classes(self, tmp_path: Path) -> None:
+        small(tmp_path / "cat" / "1.jpg")
+        small(tmp_path / "2.jpg")
+        with pytest.warns(
+            UserWarning, match=r"itself has 1 images that are in no folder of a class, first '2"
+        ):
+            data = self.read(tmp_path)
+        assert len(data.file_paths) == 1
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"seed": 1.5}, "takes seed as a whole number, or None. Received: 1.5"),
+            ({"crop": "center"}, "takes crop as True, .* Received: 'center'"),
+            ({"validation_split": "0.2", "subset": "both"}, "between 0 and 1. Received: '0.2'"),
+        ],
+    )
+    def test_choices(self, photos: Path, options: Any, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            self.read(photos, **options)
+
+
+class TestOddTables:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        for name in ("a.jpg", "b.jpg", "sub/c.png"):
+            small(tmp_path / name)
+        return tmp_path
+
+    def read(self, folder: Path, table: Any, **options: Any) -> Any:
+        if isinstance(table, str):
+            (folder / "table.csv").write_text(table, "utf-8")
+            table = folder / "table.csv"
+        else:
+            options["root"] = folder
+        return tw.data.read_folder(table, (8, 8), shuffle=False, **options)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "path,label\na.jpg,cat\nb.jpg,dog\nsub/c.png,cat\n",
+            "\ufeffpath;label\na.jpg;cat\nb.jpg;dog\nsub/c.png;cat\n",
+            "path\tlabel\na.jpg\tcat\nb.jpg\tdog\nsub/c.png\tcat\n",
+            "path, label\na.jpg, cat\nb.jpg , dog\n\nsub/c.png,cat\n",
+            ",Path,Label\n0,a.jpg,cat\n1,b.jpg,dog\n2,sub/c.png,cat\n",
+            "id,breed\na,cat\nb,dog\nsub/c,cat\n",
+            "path,label\na.jpg,cat\nb.jpg,dog\nsub\\c.png,cat\n",
+            'file,label\n"a.jpg",cat\n"b.jpg","dog"\nsub/c.png,cat\n',
+        ],
+    )
+    def test_every_way_to_write_it(self, folder: Path, text: str) -> None:
+        data = self.read(folder, text)
+        assert [Path(path).name for path in data.file_paths] == ["a.jpg", "b.jpg", "c.png"]
+        assert data.class_names == ["cat", "dog"]
+        assert all_labels(data).tolist() == [0, 1, 0]
+
+    def test_pairs(self, folder: Path) -> None:
+        data = self.read(folder, [("a.jpg", "x"), (folder / "b.jpg", "y")])
+        assert (data.class_names, all_labels(data).tolist()) == (["x", "y"], [0, 1])
+
+    def test_codes_are_no_numbers(self, folder: Path) -> None:
+        data = self.read(folder, {"path": ["a.jpg", "b.jpg"], "label": ["007", "10"]})
+        assert data.class_names == ["007", "10"]
+        data = self.read(folder, {"path": ["a.jpg", "b.jpg"], "label": ["10", "9"]})
+        assert data.class_names == ["9", "10"]
+
+    def test_lists_of_labels(self, folder: Path) -> None:
+        data = self.read(folder, {"path": ["a.jpg", "b.jpg"], "label": [["x", "y"], []]})
+        assert data.class_names == ["x", "y"]
+        assert all_labels(data).tolist() == [[1, 1], [0, 0]]
+        data = self.read(folder, "path,label\na.jpg,x|y\nb.jpg,\n", task="labels")
+        assert all_labels(data).tolist() == [[1, 1], [0, 0]]
+
+    def test_a_path_that_is_the_index(self, folder: Path) -> None:
+        class Index(list):
+            name = "path"
+
+        class Frame:  # as pandas has it
+            index, columns = Index(["a.jpg", "b.jpg"]), ["label"]
+
+            def reset_index(self) -> dict[str, list[str]]:
+                return Reset()
+
+        class Reset(dict):
+            def __init__(self) -> None:
+                super().__init__(path=["a.jpg", "b.jpg"], label=["x", "y"])
+                self.columns = ["path", "label"]
+
+        assert self.read(folder, Frame()).class_names == ["x", "y"]
+
+    def test_rows_whose_file_is_missing_are_left_out_if_asked(self, folder: Path) -> None:
+        table = {"path": ["a.jpg", "z.jpg", "b.jpg"], "label": ["x", "y", "y"]}
+        with pytest.raises(ValueError, match=r"no file '.*z.jpg', named in the table.*skip_bad=True"):
+            self.read(folder, table)
+        with pytest.warns(UserWarning, match=r"left out 1 of 3 files: '.*z.jpg' cannot be read"):
+            data = self.read(folder, table, skip_bad=True)
+        assert all_labels(data).tolist() == [0, 1]
+
+    @pytest.mark.parametrize("missing", ["", None, float("nan"), np.nan])
+    def test_rows_without_a_label(self, folder: Path, missing: Any) -> None:
+        for other in ("x", 1.5):
+            table = {"path": ["a.jpg", "b.jpg"], "label": [other, missing]}
+            with pytest.raises(
+                ValueError, match=r"no label in 1 of 2 rows of the column 'label', first in row 1"
+            ):
+                self.read(folder, table)
+
+    def test_rows_without_a_path(self, folder: Path) -> None:
+        with pytest.raises(ValueError, match=r"no path in row 1 \(counted from 0\)"):
+            self.read(folder, "path,label\na.jpg,x\n,y\n")
+
+    def test_a_file_that_is_named_twice(self, folder: Path) -> None:
+        with pytest.warns(UserWarning, match=r"more than once: 1, first '.*a.jpg'"):
+            self.read(folder, "path,label\na.jpg,x\na.jpg,x\nb.jpg,y\n")
+        with pytest.warns(UserWarning, match=r"more than once, some of them with different labels: 1"):
+            self.read(folder, "path,label\na.jpg,x\na.jpg,y\n")
+
+    def test_no_headings(self, folder: Path) -> None:
+        with pytest.raises(ValueError, match=r"Has it no line of headings\?"):
+            self.read(folder, "a.jpg,x\nb.jpg,y\n")
+
+    def test_rows_of_other_keys(self, folder: Path) -> None:
+        with pytest.raises(ValueError, match=r"rows of the same keys, path, label. Received: row 1"):
+            self.read(folder, [{"path": "a.jpg", "label": "x"}, {"path": "b.jpg"}])

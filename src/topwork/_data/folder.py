@@ -19,7 +19,7 @@ from topwork._data.origin import Origin
 from topwork._data.randomness import READS_FILES
 from topwork._errors import closest, public, warn, whole_number
 
-_TABLES = (".csv", ".txt")
+_TABLES = (".csv", ".tsv", ".txt")
 _LISTED = 5
 
 
@@ -94,7 +94,8 @@ def read_folder(
     """
     shape = _shape(size_or_model)
     _check_numbers(validation_split, subset, batch_size, task)
-    listing = _listing(folder, class_names, task, root)
+    _check_choices(seed, crop)
+    listing = _listing(folder, class_names, task, root, must_exist=not skip_bad)
     if skip_bad:
         listing = _without_bad(listing, shape[2])
     else:
@@ -143,7 +144,8 @@ def _shape(size_or_model: Any) -> tuple[int, int, int]:
 
 
 def _check_numbers(split: Any, subset: Any, batch_size: Any, task: Any) -> None:
-    if split is not None and not 0 < split < 1:
+    is_number = isinstance(split, (int, float, np.number))
+    if split is not None and not (is_number and 0 < split < 1):
         raise ValueError(
             f"read_folder() takes validation_split as a fraction between 0 and 1. Received: {split!r}."
         )
@@ -164,14 +166,25 @@ def _check_numbers(split: Any, subset: Any, batch_size: Any, task: Any) -> None:
         )
 
 
-def _listing(folder: Any, class_names: Any, task: Any, root: Any) -> Listing:
+def _check_choices(seed: Any, crop: Any) -> None:
+    if seed is not None and whole_number(seed) is None:
+        raise ValueError(f"read_folder() takes seed as a whole number, or None. Received: {seed!r}.")
+    if not isinstance(crop, (bool, np.bool_)):
+        raise ValueError(
+            "read_folder() takes crop as True, the centre cut out, or False, the whole squeezed. "
+            f"Received: {crop!r}."
+        )
+
+
+def _listing(folder: Any, class_names: Any, task: Any, root: Any, *, must_exist: bool) -> Listing:
+    folder = os.fsdecode(folder) if isinstance(folder, bytes) else folder
     if not isinstance(folder, (str, os.PathLike)):
-        return list_table(folder, root, class_names, task)
-    path = Path(folder)
+        return list_table(folder, root, class_names, task, must_exist=must_exist)
+    path = Path(folder).expanduser()
     if kind_of_place(path) == "folder":
         return list_folder(path, class_names)
     if kind_of_place(path) == "file" and path.suffix.lower() in _TABLES:
-        return list_table(path, root, class_names, task)
+        return list_table(path, root, class_names, task, must_exist=must_exist)
     raise ValueError(f"read_folder() takes a folder, or a table. {what_is_there_instead(path)}")
 
 
