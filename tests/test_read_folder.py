@@ -467,7 +467,7 @@ class TestErrors:
         with pytest.raises(ValueError, match=r"found no image below '.*empty': no file's name ends in"):
             tw.data.read_folder(photos / "empty", 8)
 
-    @pytest.mark.parametrize("names", [["cat", "dog"], ["cat", "dog", "eel", "eel"], "cat"])
+    @pytest.mark.parametrize("names", [["cat", "dog"], ["cat", "dog", "eel", "eel"]])
     def test_class_names(self, photos: Path, names: Any) -> None:
         with pytest.raises(ValueError, match=r"class_names=.*folders named \['cat', 'dog', 'eel'\]"):
             tw.data.read_folder(photos, 8, class_names=names)
