@@ -451,7 +451,7 @@ class TestTables:
             tw.data.read_folder(photos / "t.csv", 8, **options)
 
     def test_more_errors(self, photos: Path) -> None:
-        with pytest.raises(ValueError, match=r"a list of dicts or of pairs \(path, label\). Received: int"):
+        with pytest.raises(ValueError, match=r"of dicts or of pairs \(path, label\). Received: int"):
             tw.data.read_folder(3, 8)
         with pytest.raises(ValueError, match=r"columns of one length. Received: \{'path': 2, 'y': 1\}"):
             tw.data.read_folder({"path": ["a", "b"], "y": [1]}, 8)
