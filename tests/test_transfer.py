@@ -312,7 +312,7 @@ class TestEvidence:
             in text
         )
         assert text.count("<- taken") == 1
-        assert "small: block1 to block3, 3 layers and quarters" in text
+        assert "\nblock1 to block3, 3 layers and quarters  " in text
         assert "Accuracy on 6 validation images: 100.00 % (± 0.00 %)." in text
         assert "tw.fit_head(model, train, validation_data=validation)" in text
         assert len(found.evidence) == 1

@@ -75,8 +75,7 @@ def judge(pooled: Pooled, candidate: Candidate, targets: Targets) -> Judged:
     held_out = cross_validate(examples, targets.loss, memory=_memory())
     cost = pooled.costs[candidate.cuts[-1]]
     note = f"{examples.n_features:,} features, {cost / 1e6:,.0f} M multiply-adds"
-    name = f"{candidate.network}: {candidate}"
-    return Judged(name, candidate, held_out, time.perf_counter() - start, note)
+    return Judged(str(candidate), candidate, held_out, time.perf_counter() - start, note)
 
 
 def solve(
@@ -129,21 +128,22 @@ def decision(
     reason: str,
 ) -> Decision:
     """What was judged, as a table: errors are those of the difference to the one that was chosen."""
+    networks = {each.candidate.network for each in judged}
     return Decision(
         question=question,
         judged_on=judged_on,
-        options=tuple(_option(each, chosen, targets) for each in judged),
+        options=tuple(_option(each, chosen, targets, len(networks) > 1) for each in judged),
         chosen=list(judged).index(chosen),
         reason=reason,
         figure_name=targets.figure,
     )
 
 
-def _option(judged: Judged, chosen: Judged, targets: Targets) -> Option:
+def _option(judged: Judged, chosen: Judged, targets: Targets, with_network: bool) -> Option:
     held_out = judged.held_out
     right = targets.right(held_out.scores, held_out.rows)
     return Option(
-        name=judged.name,
+        name=f"{judged.candidate.network}: {judged.name}" if with_network else judged.name,
         loss=judged.loss,
         loss_error=gain(judged.held_out, chosen.held_out)[1],
         figure=float(right.mean()),

@@ -145,9 +145,9 @@ class Evidence:
             ImportError: Matplotlib is not installed.
         """
         shown = [_drawn(each) for each in self.decisions]
-        heights = [0.9 + 0.26 * len(options) for options in shown]
+        heights = [1.1 + 0.26 * len(options) for options in shown]
         longest = max(len(option.name) for options in shown for option in options)
-        figure = new_figure("plot()", figsize=(4.2 + 0.075 * longest, sum(heights)))
+        figure = new_figure("plot()", figsize=(4.6 + 0.085 * longest, sum(heights)))
         panels = figure.subplots(len(shown), squeeze=False, height_ratios=heights)[:, 0]
         for axes, decision, options in zip(panels, self.decisions, shown, strict=True):
             _draw(axes, decision, options)
@@ -180,7 +180,7 @@ def _draw(axes: Any, decision: Decision, options: list[Option]) -> None:
     axes.set_ylim(len(options) - 0.5, -0.5)
     axes.set_title(decision.question, loc="left", fontsize="medium")
     unit = " (%)" if scale == 100 else ""
-    axes.set_xlabel(f"{decision.figure_name}{unit} on {decision.judged_on}", fontsize="small")
+    axes.set_xlabel(f"{decision.figure_name}{unit}\non {decision.judged_on}", fontsize="small")
     axes.grid(axis="x", color="0.85", lw=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

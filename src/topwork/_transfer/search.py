@@ -132,8 +132,8 @@ class Search:
             self._judged,
             judged,
             self._targets[0],
-            f"Taken: {judged.name}, the most layers whose loss on images that the head was fitted "
-            "without is the lowest, or not higher by more than the standard error of the difference.",
+            f"Taken: {judged.name} of {judged.candidate.network}. Its loss is the lowest, or not higher "
+            "by more than the standard error of the difference, and then it has the most layers.",
         )
         return Found(judged, pooled, self._targets, decision, self._speed)
 
