@@ -69,6 +69,17 @@ def test_wrong_labels(tmp_path: Path, make_photos: Callable[..., Path]) -> None:
         assert (tmp_path / name).stat().st_size > 10_000
 
 
+def test_several_labels(tmp_path: Path) -> None:
+    printed = run("several_labels.py", "--cut-layers", "conv_pw_1_relu", "--output", tmp_path)
+    assert "160 + 160 images, labels: circle, square, triangle, line" in printed
+    assert "their mean average precision on 160 others" in printed
+    assert re.search(r"^mean average precision 0\.\d{3} ± ", printed, re.MULTILINE)
+    assert re.search(r"^2\.png: ", printed, re.MULTILINE)
+    for name in ("", "_calibration", "_mistakes"):
+        assert (tmp_path / f"several_labels{name}.png").stat().st_size > 10_000
+    assert (tmp_path / "several_labels.keras").is_file()
+
+
 @pytest.mark.slow
 def test_many_classes(tmp_path: Path, make_photos: Callable[..., Path]) -> None:
     data = make_photos(tmp_path / "data", ("a", "b", "c", "d"), per_class=6)

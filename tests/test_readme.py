@@ -25,6 +25,7 @@ PAGES = {
     "docs/how-to.md": pytest.mark.slow,
     "docs/data-you-can-trust.md": pytest.mark.slow,
     "docs/features.md": pytest.mark.slow,
+    "docs/several-labels-and-numbers.md": pytest.mark.slow,
     "docs/from-the-course-notebook.md": pytest.mark.slow,
 }
 
