@@ -12,7 +12,13 @@ import keras
 
 from topwork._errors import InputError, closest, plain, public, whole_number
 from topwork._networks.applications import APPLICATIONS, Application
-from topwork._networks.channels import colour_scaling, construct, scaled_channels, take_weights
+from topwork._networks.channels import (
+    colour_scaling,
+    construct,
+    scaled_channels,
+    scaling_layers,
+    take_weights,
+)
 from topwork._networks.graph import clean_cuts, require_functional
 from topwork._networks.hub import load_hub_network
 from topwork._networks.hub_sources import find_source
@@ -272,18 +278,20 @@ def _build(
     preprocess: bool,
     arguments: dict[str, Any],
 ) -> keras.Model:
+    is_wide, constructor = shape[2] not in (1, 3), _constructor(application)
+    layers = scaling_layers(constructor, shape, arguments) if is_wide else []
     with names_from_zero():
         image = keras.Input(shape, name="input_layer")  # the name that it gets by itself, fixed
         # On a symbolic tensor, preprocess_input becomes operations of the graph; they are not among
         # `model.layers`, so that the layers keep their indices.
         scaled = _preprocessing(application)
-        if shape[2] not in (1, 3):
+        if is_wide:
             channels = scaled_channels(image, scaled) if preprocess else image
-            return construct(_constructor(application), channels, shape, arguments)
+            return construct(constructor, channels, layers, arguments)
         colors = keras.ops.repeat(image, 3, axis=-1) if shape[2] == 1 else image
         pixels = scaled(colors) if preprocess else colors
         shape = (*shape[:2], 3)
-        return _constructor(application)(input_tensor=pixels, input_shape=shape, **arguments)
+        return constructor(input_tensor=pixels, input_shape=shape, **arguments)
 
 
 def _with_layer(

@@ -9,6 +9,7 @@ https://github.com/huggingface/pytorch-image-models).
 from __future__ import annotations
 
 import inspect
+import itertools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,8 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
+
+from topwork._private_keras import names_from_zero
 
 Array = npt.NDArray[Any]
 
@@ -51,27 +54,39 @@ def scaled_channels(image: Any, preprocess: Callable[[Any], Any]) -> Any:
     return keras.ops.add(keras.ops.multiply(image, scale), offset)
 
 
+def scaling_layers(constructor: Callable[..., keras.Model], shape: Any, options: Any) -> list[Any]:
+    """The scaling layers that a network begins with for three channels, for as many as in `shape`.
+
+    None where it makes them for any number of channels itself.
+    """
+    if "include_preprocessing" not in inspect.signature(constructor).parameters:
+        return []
+    with names_from_zero():
+        arguments = {**options, "include_top": False, "weights": None}
+        colours = constructor(input_shape=(*shape[:2], _COLOURS), **arguments)
+    kinds = (keras.layers.Rescaling, keras.layers.Normalization)
+    first = itertools.takewhile(lambda layer: isinstance(layer, kinds), colours.layers[1:])
+    return [_widened_layer(layer, shape[2]) for layer in first]
+
+
 def construct(
-    constructor: Callable[..., keras.Model], pixels: Any, shape: Any, arguments: dict[str, Any]
+    constructor: Callable[..., keras.Model], pixels: Any, layers: list[Any], arguments: dict[str, Any]
 ) -> keras.Model:
-    """The network for more channels, with the scaling layers that it begins with for three."""
+    """The network for more channels.
+
+    Args:
+        constructor: Of `keras.applications`.
+        pixels: A symbolic image.
+        layers: From `scaling_layers`.
+        arguments: For the constructor.
+    """
     if "include_preprocessing" in inspect.signature(constructor).parameters:
-        colours = constructor(input_shape=(*shape[:2], _COLOURS), **{**arguments, "include_top": False})
-        for layer in _scaling_layers(colours):
-            pixels = _widened_layer(layer, shape[2])(pixels)
         arguments = {**arguments, "include_preprocessing": False}
+    for layer in layers:
+        pixels = layer(pixels)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "This model usually expects 1 or 3 input channels")
-        return constructor(input_tensor=pixels, input_shape=shape, **arguments)
-
-
-def _scaling_layers(network: keras.Model) -> list[keras.Layer]:
-    found: list[keras.Layer] = []
-    for layer in network.layers[1:]:
-        if not isinstance(layer, (keras.layers.Rescaling, keras.layers.Normalization)):
-            break
-        found.append(layer)
-    return found
+        return constructor(input_tensor=pixels, input_shape=pixels.shape[1:], **arguments)
 
 
 def _widened_layer(layer: keras.Layer, n_channels: int) -> keras.Layer:
