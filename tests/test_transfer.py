@@ -137,6 +137,29 @@ class TestCandidates:
             scores = 1 / (1 + np.exp(-scores))
         np.testing.assert_allclose(given, scores, rtol=1e-3, atol=1e-3 * np.abs(scores).max())
 
+    @pytest.mark.parametrize("cuts", [("second",), ("first", "second")], ids=str)
+    def test_tokens_that_are_no_part_of_the_image_are_left_out(self, cuts: tuple[str, ...]) -> None:
+        inputs = keras.Input((32, 32, 3))
+        patches = keras.layers.Reshape((16, 6))(keras.layers.Conv2D(6, 8, 8)(inputs))
+        class_token = 100 + keras.layers.Dense(6)(patches)[:, :1]
+        x = keras.layers.Concatenate(axis=1)([class_token, patches])
+        x = keras.layers.Dense(5, activation="relu", name="first")(x)
+        x = keras.layers.Dense(5, activation="relu", name="second")(x)
+        pooled = pooled_features(
+            keras.Model(inputs, x, name="tokens"),
+            [open_source(keras.Model(inputs, x), (IMAGES, LABELS))],
+            open_cache("auto", None),
+            0,
+        )
+        targets = targets_of_table(pooled.tables[0], "classes", "training data")
+        candidate = Candidate("tokens", cuts)
+        solved = choice.solve(pooled, candidate, targets)
+        model = build(pooled, candidate, targets, IMAGES)
+        write_solution(model, solved)
+        scores = scores_of(pooled, candidate, solved, pooled.tables[0])
+        expected = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(model.predict(IMAGES, verbose=0), expected, atol=1e-3)
+
     def test_what_is_tried(self) -> None:
         pooled = pooled_of(LABELS)
         assert [each.cuts for each in choice.single_cuts(pooled)] == [

@@ -33,7 +33,7 @@ def build(pooled: Pooled, candidate: Candidate, targets: Targets, data: Any) -> 
         with_layers=candidate.cuts[:-1],
     )(freeze(backbone))
     if targets.task == "numbers":
-        set_units(model, targets.values)
+        set_units(model, targets.values, by_gradients=False)
     learn_names(model, data)
     return model
 
