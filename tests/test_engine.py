@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib.util
 import inspect
@@ -352,6 +353,20 @@ def test_an_operation_that_openvino_does_not_know() -> None:
         rows = part.rows([IMAGES[:3]])
     assert part.engine == PLAIN
     np.testing.assert_array_equal(rows, FrozenPart(network).rows([IMAGES[:3]]))
+
+
+@needs_openvino
+def test_a_temporary_disk_that_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    part = FrozenPart(prefix(), Engine("openvino", "float32"))
+    with pytest.warns(
+        UserWarning, match=r"OpenVINO in float32 cannot run .*No space left on device\. It ru"
+    ):
+        part.rows([IMAGES[:3]])
+    assert part.engine == PLAIN
 
 
 class Stubborn(layers.Layer):

@@ -75,7 +75,7 @@ def _quoted(names: Any) -> str:
 
 
 def _chosen(precision: str) -> Engine:
-    """The fastest engine for a precision: on a processor OpenVINO, which in float32 gains nothing."""
+    """The fastest engine for a precision: on a processor OpenVINO, which in float32 gains little."""
     if precision == "float32" or has_gpu():
         return Engine("tensorflow", precision)
     if not _has_openvino():

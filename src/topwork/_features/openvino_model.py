@@ -66,11 +66,11 @@ def _compiled(model: keras.Model, precision: str, batch_size: int | None) -> Any
     graph = _frozen_graph(model, batch_size)
     with tempfile.TemporaryDirectory(prefix="topwork-openvino-") as folder:
         path = Path(folder) / "model.pb"
-        path.write_bytes(graph)
         try:
+            path.write_bytes(graph)
             # Not `openvino.convert_model`, which does the same slower and sends usage statistics.
             return _core().compile_model(_core().read_model(path), "CPU", options)
-        except Exception as error:  # of several types, depending on what is wrong with the graph
+        except Exception as error:  # of many types: a full disk, an operation that is not known
             raise EngineError(_first_words(error)) from error
 
 
@@ -107,7 +107,7 @@ def _frozen_graph(model: keras.Model, batch_size: int | None) -> bytes:
     function = tf.function(call, autograph=False).get_concrete_function(*specs)
     try:
         return function.graph.as_graph_def().SerializeToString()
-    except (ValueError, MemoryError) as error:
+    except Exception as error:  # of several types, depending on where it is noticed
         raise EngineError(f"its weights do not fit into one graph of at most 2 GB ({error})") from error
 
 
