@@ -304,6 +304,28 @@ class TestNotebook:
         assert all("val_accuracy: " in line for line in lines[1:])
 
 
+@pytest.mark.parametrize(
+    ("kernel", "module", "expected"), [(None, "", False), (1, "", True), (1, "spyder_kernels", False)]
+)
+def test_what_counts_as_a_notebook(
+    kernel: Any, module: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import types
+
+    from topwork._screen import is_notebook
+
+    shell = types.SimpleNamespace(kernel=kernel)
+    ipython = types.ModuleType("IPython")
+    ipython.get_ipython = lambda: shell  # type: ignore[attr-defined]
+    display = types.ModuleType("IPython.display")
+    display.display = print  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    if module:
+        monkeypatch.setitem(sys.modules, module, types.ModuleType(module))
+    assert is_notebook() is expected
+
+
 def test_screens_do_not_nest(capsys: pytest.CaptureFixture[str]) -> None:
     from topwork._screen import one_output
 

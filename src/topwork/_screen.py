@@ -111,7 +111,8 @@ def is_notebook() -> bool:
 def _display() -> Any:
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
-    if getattr(shell, "kernel", None) is None:
+    # The console of Spyder does not change what it has shown.
+    if getattr(shell, "kernel", None) is None or "spyder_kernels" in sys.modules:
         return None
     from IPython.display import display
 
