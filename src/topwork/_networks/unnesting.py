@@ -33,7 +33,7 @@ def flatten(model: keras.Model) -> keras.Model:
             no functional or Sequential model, stays one layer.
 
     Returns:
-        A flat model of the same layers and variables: training one trains the other. Where two layers
+        A flat model of the same layers and variables; training one trains the other. Where two layers
         have one name, that of the inner model is put in front of the inner one's. If the model is
         compiled, so is the flat one, with a fresh optimizer. A model without models inside it is given
         back as it is.
