@@ -200,6 +200,25 @@ class TestWhatIsGiven:
         ]  # fmt: skip
         np.testing.assert_array_equal(found[0].first.image, images[4])
 
+    def test_images_of_several_sizes(self, tmp_path: Path) -> None:
+        images = [SCENES[0], SCENES[1, :50], SCENES[0, :, :70], SCENES[1, :50]]
+        for data in (
+            images,
+            tf.ragged.stack(images),
+            tf.data.Dataset.from_tensor_slices(tf.ragged.stack(images)).batch(2),
+            [keras.utils.array_to_img(image, scale=False) for image in images],
+        ):
+            assert ("train", 1, "train", 3) in places(found_in(data))
+
+    def test_paths_as_glob_or_a_column_gives_them(self, tmp_path: Path) -> None:
+        files = sorted(self.folder(tmp_path).glob("*/*.jpg"))
+        shutil.copy(files[0], tmp_path / "dogs" / "99.jpg")
+        for data in (tmp_path.glob("*/*.jpg"), np.array([*files, tmp_path / "dogs" / "99.jpg"])):
+            assert len(found_in(data)) == 1
+        for data in (keras.Sequential(), None, [1, 2], iter([3])):
+            with pytest.raises(ValueError, match=r"images are a folder, a list of files, an array"):
+                found_in(data)
+
     def test_labels_of_every_kind(self) -> None:
         names = np.array(["cat", "dog", "cat"])
         several = np.array([[1, 1], [1, 0], [0, 0]])
@@ -234,6 +253,9 @@ class TestWhatIsGiven:
             found_in(np.zeros((3, 4, 4, 3, 2)))
         with pytest.raises(ValueError, match=r"images are a folder, a list of files, an array"):
             found_in({"pixels": SCENES})
+        endless = tf.data.Dataset.from_tensor_slices(SCENES).batch(4).repeat()
+        with pytest.raises(ValueError, match=r"find_duplicates: the data set repeats without end"):
+            found_in(endless)
         with pytest.raises(ValueError, match=r"verbose must be 0"):
             tw.data.find_duplicates(SCENES, verbose="x")
 

@@ -57,7 +57,7 @@ class TestWhatIsFound:
         doubts = [row.doubt for row in found]
         assert doubts == sorted(doubts, reverse=True)
 
-    @pytest.mark.parametrize("kind", ["numbers", "one-hot", "names", "column"])
+    @pytest.mark.parametrize("kind", ["numbers", "one-hot", "names", "column", "from -1", "far apart"])
     def test_however_labels_are_written(self, means: keras.Model, kind: str) -> None:
         images, _, wrong = coloured()
         written = {
@@ -65,10 +65,24 @@ class TestWhatIsFound:
             "one-hot": np.eye(3)[wrong],
             "names": np.array(["a", "b", "c"])[wrong],
             "column": wrong[:, None],
+            "from -1": wrong - 1,
+            "far apart": wrong * 10**8,
         }[kind]
         found = found_in(means, (images, written))
         assert {row.index for row in found[:3]} == set(WRONG)
-        assert found[0].given in (("a", "b", "c") if kind == "names" else ("0", "1", "2"))
+        names = {
+            "names": ("a", "b", "c"),
+            "from -1": ("-1", "0", "1"),
+            "far apart": ("0", "100000000", "200000000"),
+        }
+        assert found[0].given in names.get(kind, ("0", "1", "2"))
+
+    def test_classes_that_do_not_occur(self, means: keras.Model) -> None:
+        images, _, wrong = coloured()
+        names = [f"class {i}" for i in range(2000)]
+        found = found_in(means, (images, wrong + 1500), class_names=names)
+        assert {row.index for row in found[:3]} == set(WRONG)
+        assert {row.given for row in found[:3]} <= {"class 1500", "class 1501", "class 1502"}
 
     def test_two_classes_and_a_head(self, means: keras.Model) -> None:
         images, _, wrong = coloured(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from topwork._data.decoding import Undecodable, decode_file, read_bytes
 from topwork._data.images import Setting, resized
 from topwork._data.listing import images_below
 from topwork._data.origin import in_order, origin_of
+from topwork._data.ragged import array_of
 from topwork._errors import InputError, closest, described, warn
 from topwork._evidence.likeness import SIDE
 from topwork._evidence.pictures import Picture
@@ -55,6 +57,8 @@ class Gallery:
 
 def gallery_of(data: Any, name: str, verbose: Any) -> Gallery:
     """Look at all images of a folder, of files, of arrays or of a data set."""
+    if hasattr(data, "__next__") or getattr(getattr(data, "dtype", None), "kind", "") in ("U", "O"):
+        data = list(data)  # what glob gives, or a column of paths
     files = _files_of(data)
     gallery = _of_images(data, name, verbose) if files is None else _of_files(*files, name, verbose)
     if not len(gallery):
@@ -174,10 +178,14 @@ def _found_again(data: Any, wanted: dict[int, bytes]) -> dict[int, Picture]:
 def _batches(data: Any) -> Iterator[tuple[Any, Any]]:
     """Images and labels, as they come."""
     if isinstance(data, tf.data.Dataset):
-        elements: Iterable[Any] = in_order(data)[0].as_numpy_iterator()
+        if data.cardinality() == tf.data.INFINITE_CARDINALITY:
+            raise InputError(
+                "the data set repeats without end. Leave out .repeat(), or end it with .take()."
+            )
+        elements: Iterable[Any] = in_order(data)[0]
     elif isinstance(data, keras.utils.PyDataset):
         elements = (data[i] for i in range(len(data)))
-    elif callable(data):
+    elif inspect.isroutine(data):
         elements = data()
     else:
         yield _arrays(data)
@@ -195,17 +203,25 @@ def _arrays(element: Any) -> tuple[Any, Any]:
         images, labels, _ = keras.utils.unpack_x_y_sample_weight(element)
     else:
         images, labels = element, None
-    # A list holds images of several sizes.
-    listed = images if isinstance(images, list) else np.asarray(images) if images is not None else ()
-    shape = getattr(listed, "shape", (0, 0, 0, 0))
-    is_one = len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3, 4))
-    listed, labels = ([listed], None if labels is None else [labels]) if is_one else (listed, labels)
-    if not all(np.ndim(image) in (2, 3) for image in listed) or images is None:
+    listed = _listed(images)
+    if listed is None or not all(np.ndim(image) in (2, 3) for image in listed):
         raise InputError(
             "images are a folder, a list of files, an array (images, height, width, channels), (images, "
             f"labels), or a data set. Received: {described(element)}."
         )
-    return listed, None if labels is None else np.asarray(labels)
+    if labels is None:
+        return listed, None
+    labels = array_of(labels)
+    return listed, labels if labels.ndim and len(labels) == len(listed) else np.array([labels])
+
+
+def _listed(images: Any) -> Any:
+    """Images one after the other, whatever they come in; None if there are none."""
+    if images is None or isinstance(images, list):  # a list holds images of several sizes
+        return images
+    array = array_of(images)
+    is_one = array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in (1, 3, 4))
+    return [array] if is_one else array if array.ndim else None
 
 
 def _texts(labels: Any, names: Sequence[str] | None) -> Sequence[str] | None:

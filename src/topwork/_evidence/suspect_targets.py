@@ -56,35 +56,41 @@ def _by_kind(labels: Array, kind: str) -> tuple[Array, str]:
     return class_numbers(labels, "the data"), "classes"
 
 
-def label_names(
+def named_targets(
     class_names: Sequence[str] | None,
     known: Sequence[str] | None,
     model: keras.Model,
     targets: Array,
     task: str,
-) -> tuple[str, ...]:
-    """Of the classes, labels or numbers, in their order."""
-    class_names = None if class_names is None else names_in_order(class_names)
-    n = int(targets.max()) + 1 if task == "classes" else targets.shape[1]
-    for each in (class_names, known, read_record(model).class_names):
-        fits = each is not None and (len(each) >= n if task == "classes" else len(each) == n)
-        if each is not None and fits:
-            return tuple(map(str, each))
-        if each is class_names and each is not None:
-            raise InputError(f"class_names has {len(each)} names, and the data {n} {task}. Give all.")
-    return tuple(map(str, range(n)))
+) -> tuple[tuple[str, ...], Array]:
+    """Names of the classes, labels or numbers, and the targets; classes numbered anew, as they occur."""
+    given = None if class_names is None else names_in_order(class_names)
+    numbers = np.unique(targets) if task == "classes" else np.arange(targets.shape[1])
+    low, high = int(numbers[0]), int(numbers[-1])
+    for names in (given, known, read_record(model).class_names):
+        fits = names is not None and low >= 0 and high < len(names)
+        if names is not None and fits and (task == "classes" or len(names) == len(numbers)):
+            break
+        if names is given and names is not None:
+            raise InputError(
+                f"class_names has {len(names)} names, and the data {high + 1} {task}. Give all."
+            )
+    else:
+        names = None
+    found = tuple(str(number) if names is None else str(names[number]) for number in numbers)
+    return found, np.searchsorted(numbers, targets) if task == "classes" else targets
 
 
-def check_classes(classes: Array) -> None:
+def check_classes(classes: Array, names: Sequence[str]) -> None:
     """Raise if there is but one class; warn of those with too few images."""
-    found, counts = np.unique(classes, return_counts=True)
-    if len(found) < 2:
+    counts = np.bincount(classes, minlength=len(names))
+    if len(names) < 2:
         raise InputError(
-            f"all {len(classes):,} labels are {found[0]}, and a label is judged by what tells its class "
+            f"all {len(classes):,} labels are {names[0]}, and a label is judged by what tells its class "
             "from others. Pass the data of all classes."
         )
-    few = found[counts < _FEWEST_OF_A_CLASS]
-    if len(few):
+    few = [name for name, count in zip(names, counts, strict=True) if count < _FEWEST_OF_A_CLASS]
+    if few:
         warn(
             f"too little is learned of a class of fewer than {_FEWEST_OF_A_CLASS} images to judge its "
             f"labels, as of {listed(few)}."

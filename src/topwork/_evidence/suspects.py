@@ -18,7 +18,7 @@ from topwork._errors import InputError, public, warn, whole_number
 from topwork._evidence.doubts import Doubts, doubts_of_classes, doubts_of_labels, doubts_of_numbers
 from topwork._evidence.pictures import Watched
 from topwork._evidence.suspect_records import Suspect, Suspects
-from topwork._evidence.suspect_targets import check_classes, label_names, label_targets
+from topwork._evidence.suspect_targets import check_classes, label_targets, named_targets
 from topwork._features.computation import Computation, Run, open_cache
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.memory import MEMORY_FRACTION, available_memory
@@ -99,7 +99,10 @@ def suspects(
     computation.say([table])
     targets, task, found_names = label_targets(model, table.y)
     known = origin.class_names if origin is not None else None
-    names = label_names(class_names, known or source.class_names or found_names, model, targets, task)
+    known = known or source.class_names or found_names
+    names, targets = named_targets(class_names, known, model, targets, task)
+    if task == "classes":
+        check_classes(targets, names)
     doubts = _doubts(table, targets, task, len(names))
     files = _files(watched, paths, len(table))
     return _ranked(doubts, names, task, n, files, watched)
@@ -129,8 +132,6 @@ def _warn_of_what_spoils(model: keras.Model, data: Any) -> None:
 
 def _doubts(table: Table, targets: Array, task: str, n_names: int) -> Doubts:
     """What the probe says of each label."""
-    if task == "classes":
-        check_classes(targets)
     examples = Examples(
         read=lambda rows: np.asarray(table.layout.unpack(tf.constant(table.read(rows)))[0], np.float32),
         rows=np.arange(len(table)),
