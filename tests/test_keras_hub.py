@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -154,12 +156,15 @@ def backbone(network):
 
 def boundary_in(backbone):
     """A layer from which on something can be trained, with something frozen before it."""
-    trained = [
-        name
-        for name, layer in zip(names(backbone), backbone.layers, strict=True)
-        if layer.trainable_weights and not isinstance(layer, keras.layers.BatchNormalization)
+    layers, cuts = backbone.layers, tw.cut_points(backbone)
+    starts = [
+        layer.name
+        for before, layer in itertools.pairwise(layers)
+        if before.name in cuts
+        and layer.weights
+        and not isinstance(layer, keras.layers.BatchNormalization)
     ]
-    return trained[len(trained) // 2]
+    return starts[len(starts) // 2]
 
 
 def model_on(backbone, boundary=None):
@@ -256,3 +261,129 @@ def test_exported_it_gives_the_same(family, backbone, tmp_path):
     model.export(tmp_path / "served", verbose=False)
     served = tf.saved_model.load(tmp_path / "served")
     np.testing.assert_allclose(served.serve(IMAGES), model(IMAGES), rtol=1e-4, atol=1e-5)
+
+
+def preset(folder, converter=None):
+    FAMILIES["vit"]().save_to_preset(str(folder))
+    if converter is not None:
+        converter.save_to_preset(str(folder))
+    return folder
+
+
+def test_a_folder_of_a_preset_where_there_is_no_network(tmp_path):
+    converter = keras_hub.layers.ViTImageConverter(image_size=(32, 32), scale=1 / 127.5, offset=-1.0)
+    folder = preset(tmp_path / "vit", converter)
+    network = keras_hub.models.Backbone.from_preset(str(folder))
+    for name in (folder, str(folder), f"hub:{folder}"):
+        backbone = tw.load_backbone(name)
+        assert (backbone.name, backbone.input_shape) == ("vit", (None, 32, 32, 3))
+    np.testing.assert_allclose(backbone(IMAGES), network(IMAGES / 127.5 - 1), rtol=1e-3, atol=1e-4)
+    again = tw.load_backbone(keras_hub.models.ViTBackbone, weights=folder)
+    np.testing.assert_allclose(again(IMAGES), backbone(IMAGES), rtol=1e-5)
+    assert tw.load_backbone(folder, "vit_encoder_transformer_block_2_add_2").output_shape == (
+        None,
+        17,
+        16,
+    )
+    assert tw.cut_points(folder)[-1] == "vit_encoder_ln"
+    grey = tw.load_backbone(folder, input_shape=(32, 32, 1))
+    colours = np.repeat(IMAGES[..., :1], 3, axis=-1)
+    np.testing.assert_allclose(grey(IMAGES[..., :1]), backbone(colours), rtol=1e-4, atol=1e-5)
+
+
+def test_the_four_lines_with_a_cache(tmp_path):
+    converter = keras_hub.layers.ViTImageConverter(image_size=(32, 32), scale=1 / 127.5, offset=-1.0)
+    backbone = tw.load_backbone(f"hub:{preset(tmp_path / 'vit', converter)}")
+    tw.freeze(backbone)
+    model = tw.add_head(n_classes=3, pooling="cls")(backbone)
+    tw.fit(model, IMAGES, CLASSES, epochs=2, verbose=0, cache_dir=tmp_path / "store")
+    assert tw.open_store(tmp_path / "store").info().rows == len(IMAGES)
+    tw.fine_tune(model, unfreeze_from="vit_encoder_transformer_block_3_ln_1", layer_decay=0.9)
+    tw.fit(model, IMAGES, CLASSES, epochs=2, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert len(loaded.trainable_variables) == len(model.trainable_variables)
+    np.testing.assert_allclose(loaded(IMAGES), model(IMAGES), rtol=1e-4, atol=1e-5)
+
+
+def test_an_image_classifier_brings_its_preprocessing():
+    converter = keras_hub.layers.ViTImageConverter(image_size=(32, 32), scale=1 / 127.5, offset=-1.0)
+    preprocessor = MODELS.ViTImageClassifierPreprocessor(image_converter=converter)
+    classifier = MODELS.ViTImageClassifier(FAMILIES["vit"](), num_classes=2, preprocessor=preprocessor)
+    backbone = tw.load_backbone(classifier)
+    np.testing.assert_allclose(
+        backbone(IMAGES), classifier.backbone(IMAGES / 127.5 - 1), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_a_backbone_itself_takes_a_head():
+    network = FAMILIES["dinov2"]()  # of an input that has a name
+    model = tw.add_head(3, dropout=0.0)(tw.freeze(network))
+    assert tw.fit(model, IMAGES, CLASSES, epochs=1, verbose=0).history["loss"]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: tw.load_backbone("hub:vit_bas_patch16_224"), ValueError, "KerasHub has no preset 'vit_"),
+        (lambda: tw.load_backbone(FAMILIES["vgg"]()), ValueError, "nothing says how 'vggbackbone' wants"),
+        (
+            lambda: load(MODELS.VGGBackbone([1], [8]), preprocess=False),
+            ValueError,
+            r"'vggbackbone' takes images of any size. Say which: input_shape=",
+        ),
+        (
+            lambda: load(FAMILIES["vgg"](), input_shape=(32, 32, 4)),
+            ValueError,
+            r"input_shape of 'vggbackbone' is \(height, width, 3\), or 1 for grey",
+        ),
+        (
+            lambda: load(
+                MODELS.BertBackbone(
+                    vocabulary_size=9, num_layers=1, num_heads=1, hidden_dim=4, intermediate_dim=4
+                ),
+                input_shape=SHAPE,
+            ),
+            ValueError,
+            r"\(BertBackbone\) is no network for images: it takes",
+        ),
+        (
+            lambda: load(FAMILIES["vit"](), input_shape=(48, 48, 3)),
+            ValueError,
+            "the weights of 'vit_backbone.*' do not fit the network as it was asked for",
+        ),
+        (
+            lambda: load(MODELS.VGGBackbone, weights=None, stackwise_num_repeats=[1]),
+            ValueError,
+            "VGGBackbone cannot be made: .*stackwise_num_filters",
+        ),
+        (
+            lambda: load(FAMILIES["vgg"](), cut_layer="nothing"),
+            ValueError,
+            "has no layer 'nothing' to cut",
+        ),
+    ],
+)
+def test_messages(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_message_for_a_folder_that_is_no_preset(tmp_path):
+    with pytest.raises(ValueError, match=r"the preset '.*' cannot be loaded: .*config.json"):
+        tw.load_backbone(tmp_path)
+
+
+def test_message_where_there_is_no_network(monkeypatch):
+    def from_preset(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(MODELS.Backbone, "from_preset", from_preset)
+    with pytest.raises(ConnectionError, match=r"could not be downloaded \(no route.*pass the path"):
+        tw.load_backbone("hub:vit_base_patch16_224_imagenet")
+
+
+def test_message_for_a_layer_that_says_too_little(monkeypatch):
+    monkeypatch.setattr(keras.layers.Conv2D, "get_config", lambda self: {"filters": 1, "kernel_size": 1})
+    with pytest.raises(ValueError, match=r"cannot be taken apart: .*Put a head on the network itself"):
+        load(FAMILIES["vgg"]())

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import warnings
+from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -96,3 +99,24 @@ def test_every_layer_is_one_of_keras(name, here_and_there):
 
 def test_it_goes_on_training(here_and_there):
     assert here_and_there[2]["fine_tuned"]["logs"] == ["accuracy", "loss"]
+
+
+def test_the_way_back_from_a_legacy_file_that_keras_cannot_read(tmp_path: Path) -> None:
+    def made() -> keras.Model:
+        backbone = tw.load_backbone("mobilenet", "conv_pw_1_relu", weights=None, input_shape=(32, 32, 3))
+        return tw.add_head(2, hidden_units=None)(backbone)
+
+    model = made()
+    path = tmp_path / "model.h5"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras' own: a legacy format
+        model.save(path)
+    with pytest.raises(ValueError, match="Unknown layer: 'TrueDivide'"):
+        keras.saving.load_model(path)
+    images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3))
+    again = made()
+    again.load_weights(path)
+    np.testing.assert_allclose(again(images), model(images), rtol=1e-5)
+    backbone = tw.load_backbone("mobilenet", "conv_pw_1_relu", weights=path, input_shape=(32, 32, 3))
+    features = keras.Model(model.input, model.get_layer("conv_pw_1_relu").output)
+    np.testing.assert_allclose(backbone(images), features(images), rtol=1e-5)

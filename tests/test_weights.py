@@ -120,9 +120,11 @@ def test_weights_of(source, file, cut_layer, sources, tmp_path):
     assert_same_weights(load(tmp_path / file, cut_layer), sources[source])
 
 
-def test_weights_of_a_saved_model_that_holds_the_network_as_a_layer(sources, tmp_path):
-    sources["nested"].save(tmp_path / "nested.keras")
-    assert_same_weights(load(tmp_path / "nested.keras"), sources["nested"].layers[0])
+@pytest.mark.parametrize("cut_layer", [None, "inner"])
+@pytest.mark.parametrize("file", ["model.h5", "model.weights.h5", "model.keras"])
+def test_weights_of_a_saved_model_that_holds_the_network_as_a_layer(file, cut_layer, sources, tmp_path):
+    WRITERS[file](sources["nested"], tmp_path / file)
+    assert_same_weights(load(tmp_path / file, cut_layer), sources["nested"].layers[0])
 
 
 def test_names_that_drifted_are_matched_in_order(sources, tmp_path):

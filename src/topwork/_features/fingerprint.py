@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -116,7 +117,11 @@ def _described_object(value: Any) -> Any:
 def _configuration(operation: Any) -> Any:
     if isinstance(operation, keras.Model):
         return {"class": type(operation).__name__, "graph": _architecture(operation, steps(operation))}
-    return _without_names(keras.saving.serialize_keras_object(operation))
+    described = _without_names(keras.saving.serialize_keras_object(operation))
+    package = type(operation).__module__.partition(".")[0]
+    if package == "keras":
+        return described
+    return {"settings": described, package: getattr(sys.modules[package], "__version__", "")}
 
 
 def _without_names(value: Any) -> Any:

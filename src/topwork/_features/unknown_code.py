@@ -63,8 +63,12 @@ def full_name(function: Any) -> str:
 
 
 def has_unknown_code(step: Step) -> bool:
-    """Whether a call holds, or was given, what `unknown_code` would name."""
-    return next(_unknown_in(step), None) is not None
+    """Whether a call holds, or was given, what `unknown_code` would name, or code of KerasHub.
+
+    What KerasHub's layers compute is described by their settings and its version, and has to be tried.
+    """
+    of_hub = type(step.operation).__module__.startswith("keras_hub.")
+    return of_hub or next(_unknown_in(step), None) is not None
 
 
 def _unknown(model: keras.Model) -> Iterator[str]:
@@ -122,8 +126,8 @@ def _is_known(value: Any) -> bool:
 
 
 def _is_own(kind: type) -> bool:
-    """Whether a class is Keras' own, with its methods as Keras wrote them."""
-    if not (kind.__module__.startswith("keras.") and _is_found(kind)):
+    """Whether a class is Keras' or KerasHub's own, with its methods as they wrote them."""
+    if not (kind.__module__.startswith(("keras.", "keras_hub.")) and _is_found(kind)):
         return False
     methods = [
         method
@@ -136,7 +140,7 @@ def _is_own(kind: type) -> bool:
 
 def _is_of_a_library(function: Any) -> bool:
     code = getattr(function, "__code__", None)
-    return code is not None and code.co_filename.startswith(_folders())
+    return code is not None and code.co_filename.startswith(_folders("keras_hub" in sys.modules))
 
 
 def _is_found(item: Any) -> bool:
@@ -151,10 +155,12 @@ def _is_found(item: Any) -> bool:
 
 
 def _is_in_a_library(module: types.ModuleType) -> bool:
-    return str(getattr(module, "__file__", "")).startswith(_folders())
+    folders = _folders("keras_hub" in sys.modules)
+    return str(getattr(module, "__file__", "")).startswith(folders)
 
 
 @functools.cache
-def _folders() -> tuple[str, ...]:
+def _folders(with_hub: bool) -> tuple[str, ...]:
+    libraries = [keras, tf, sys.modules["keras_hub"]] if with_hub else [keras, tf]
     # With the separator: next to `keras` there may be a `keras_of_somebody`.
-    return tuple(str(Path(str(library.__file__)).parent) + os.sep for library in (keras, tf))
+    return tuple(str(Path(str(library.__file__)).parent) + os.sep for library in libraries)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,15 +101,18 @@ def _weighted(model: keras.Model, *, inside: bool) -> list[keras.Layer]:
 
 
 def _assign(backbone: keras.Model, file: Path, network: keras.Model, stored: _Stored) -> None:
-    """By name where the file has every layer of the backbone, else in order, as Keras does."""
-    inside = file.suffix == ".keras"  # a .h5 file lists the weights of an inner model as one layer's
-    layers = _weighted(backbone, inside=inside)
-    by_name = dict(stored)
-    if all(layer.name in by_name for layer in layers):
-        matched = [(layer.name, by_name[layer.name]) for layer in layers]
-    else:
-        layers, matched = _weighted(network, inside=inside), stored
+    """By name where the file has every layer of the backbone, else in order, as Keras does.
+
+    A .h5 file lists the weights of an inner model as one layer's; if they do not fit, the backbone may be
+    that inner model.
+    """
+    is_keras = file.suffix == ".keras"
+    layers, matched = _matched(backbone, network, stored, inside=is_keras)
     mismatch = _first_mismatch(layers, matched)
+    if mismatch and not is_keras:
+        inner, given = _matched(backbone, network, _by_inner_layer(file), inside=True)
+        if not _first_mismatch(inner, given):
+            layers, matched, mismatch = inner, given, None
     if mismatch:
         raise InputError(
             f"the weights file {str(file)!r} does not fit {backbone.name!r}: {mismatch}. "
@@ -117,6 +121,33 @@ def _assign(backbone: keras.Model, file: Path, network: keras.Model, stored: _St
         )
     for layer, (_, weights) in zip(layers, matched, strict=False):
         layer.set_weights(weights)
+
+
+def _matched(
+    backbone: keras.Model, network: keras.Model, stored: _Stored, *, inside: bool
+) -> tuple[list[keras.Layer], _Stored]:
+    """Layers, and what is stored of each, in the same order."""
+    layers = _weighted(backbone, inside=inside)
+    by_name = dict(stored)
+    if all(layer.name in by_name for layer in layers):
+        return layers, [(layer.name, by_name[layer.name]) for layer in layers]
+    return _weighted(network, inside=inside), stored
+
+
+def _by_inner_layer(file: Path) -> _Stored:
+    """As `_read`, with the layers inside of models: the name of a weight ends in its layer's and its own.
+
+    The weights of an inner model lie in the order of what can be trained and what cannot; each layer's
+    own are in order.
+    """
+    found: dict[str, list[Any]] = {}
+    with h5py.File(file) as archive:
+        group = archive.get("model_weights", archive)
+        for name in _names(group, "layer_names"):
+            for weight in _names(group[name], "weight_names"):
+                owner = weight.split("/")[-2] if "/" in weight else name
+                found.setdefault(owner, []).append(np.asarray(group[name][weight]))
+    return list(found.items())
 
 
 def _first_mismatch(layers: Sequence[keras.Layer], stored: _Stored) -> str | None:
@@ -136,6 +167,21 @@ def _first_mismatch(layers: Sequence[keras.Layer], stored: _Stored) -> str | Non
     return None
 
 
+def _inner_models(file: Path, folder: Path) -> Iterator[Path]:
+    """Files of the models inside of a model, each as Keras would have written that model alone."""
+    with h5py.File(file) as archive:
+        found: list[str] = []
+        archive.visititems(
+            lambda name, each: found.append(name) if name.endswith("/layers") and len(each) else None
+        )
+        for i, name in enumerate(found):
+            path = folder / f"{i}.weights.h5"
+            with h5py.File(path, "w") as inner:
+                for key, each in archive[name].parent.items():
+                    archive.copy(each, inner, key)
+            yield path
+
+
 def _load_container(
     backbone: keras.Model, file: Path, network: keras.Model, build_whole: Callable[[], keras.Model]
 ) -> None:
@@ -146,16 +192,18 @@ def _load_container(
     """
     problem = None
     candidates: list[Callable[[], Any]] = [lambda: network, lambda: backbone, build_whole]
-    for candidate in candidates:
-        model = candidate()
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about what else is in the file, such as a head
-                model.load_weights(file)
-        except (ValueError, KeyError) as error:
-            problem = problem or error
-            continue
-        for layer in _weighted(backbone, inside=False):
-            layer.set_weights(model.get_layer(layer.name).get_weights())
-        return
+    with tempfile.TemporaryDirectory() as folder:
+        for path in (file, *_inner_models(file, Path(folder))):
+            for candidate in candidates:
+                model = candidate()
+                try:
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")  # about what else is in the file, such as a head
+                        model.load_weights(path)
+                except (ValueError, KeyError) as error:
+                    problem = problem or error
+                    continue
+                for layer in _weighted(backbone, inside=False):
+                    layer.set_weights(model.get_layer(layer.name).get_weights())
+                return
     raise InputError(f"the weights file {str(file)!r} does not fit {backbone.name!r}: {problem}")
