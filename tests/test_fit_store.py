@@ -434,7 +434,7 @@ def test_features_that_overflow_are_neither_stored_nor_trained_on(stored: bool, 
     images[52], images[55] = 250.0, 240.0  # not twice the same image: that is computed once
     message = (
         r"^fit: the features of 2 of 12 images of the training data are NaN or infinite, first those of "
-        r"image 52 \(counted from 0\)\. .*Build the network in float32"
+        r"image 52 \(counted from 0\), at '.*Build the network in float32"
     )
     with pytest.raises(ValueError, match=message):
         tw.fit(model, images, np.arange(60) % 2, cache_dir=tmp_path if stored else None, verbose=0)

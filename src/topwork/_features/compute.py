@@ -118,13 +118,15 @@ def _raised_late(
 
 
 def _check_finite(frozen: FrozenPart, rows: Bytes, images: Callable[[], Any], name: str) -> None:
-    bad = frozen.layout.not_finite(rows)
-    if bad.any():
+    where = frozen.layout.not_finite(rows)
+    if where.any():
+        bad = where.any(axis=1)
+        layer = frozen.prefix.output_names[int(where.any(axis=0).argmax())].removeprefix("average_")
         raise InputError(
             f"the features of {bad.sum()} of {len(rows)} images of the {name} are NaN or infinite, first "
-            f"those of image {images()[bad].min()} (counted from 0). The frozen layers overflow, as "
-            "float16 does above 65504, or their weights are not finite. Build the network in float32, "
-            "keras.config.set_dtype_policy('float32'), or load other weights."
+            f"those of image {images()[bad].min()} (counted from 0), at {layer!r}. The frozen layers "
+            "overflow, as float16 does above 65504, or their weights are not finite. Build the network in "
+            "float32, keras.config.set_dtype_policy('float32'), or load other weights."
         )
 
 

@@ -54,15 +54,15 @@ class RowLayout:
         return flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
 
     def not_finite(self, rows: Bytes) -> npt.NDArray[np.bool_]:
-        """Which rows have a number that is NaN or infinite."""
-        bad, start = np.zeros(len(rows), bool), 0
-        for size, dtype in zip(self.sizes, self.dtypes, strict=True):
+        """Which rows have a number that is NaN or infinite, in which tensor: (rows, tensors)."""
+        bad, start = np.zeros((len(rows), len(self.sizes)), bool), 0
+        for i, (size, dtype) in enumerate(zip(self.sizes, self.dtypes, strict=True)):
             part, start = rows[:, start : start + size], start + size
             if dtype.is_floating:
                 values = np.ascontiguousarray(part).view(dtype.as_numpy_dtype)
                 # If one number is not finite, neither is the sum, which is faster than asking for each.
                 if not np.isfinite(values.sum(dtype=np.float64)):
-                    bad |= ~np.isfinite(values).all(axis=1)
+                    bad[:, i] = ~np.isfinite(values).all(axis=1)
         return bad
 
     def unpack(self, rows: tf.Tensor) -> list[tf.Tensor]:
