@@ -93,6 +93,25 @@ def compilation(model: Any) -> Any:
     return model._compile_config
 
 
+def count_tracing_by_function(function: Any) -> None:
+    """Let TensorFlow count the tracings of a model's steps by themselves, apart from other models'.
+
+    TensorFlow warns of retracing where five of the last calls of functions that were defined at one line
+    traced. The steps of all models are defined at one line of Keras, so that it warns after a few models
+    each of which was traced once.
+
+    Args:
+        function: What `make_train_function` makes; what is compiled lies in its closure.
+    """
+    for cell in getattr(function, "__closure__", None) or ():
+        inner = cell.cell_contents
+        # A wrapper around a compiled function has a copy of its attributes, and not of its properties.
+        if hasattr(inner, "_key_for_call_stats") and hasattr(inner, "python_function"):
+            inner._key_for_call_stats = inner.python_function
+        elif inspect.isfunction(inner):
+            count_tracing_by_function(inner)
+
+
 @contextlib.contextmanager
 def forgotten_calls(operations: Iterable[Any]) -> Iterator[None]:
     """Let operations be called on symbolic tensors without remembering it.

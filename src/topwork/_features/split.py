@@ -24,10 +24,17 @@ class Split:
     """A model in two: `tail(prefix(x))` is the model, and only `tail` can change.
 
     Both take and give lists of tensors: `prefix` the model's inputs, then the frontier between them.
+
+    Attributes:
+        prefix: The part that cannot change.
+        tail: The rest.
+        frontier: The tensors of the model between them, from which the same tail always follows; empty
+            where it has constants in it.
     """
 
     prefix: keras.Model
     tail: keras.Model
+    frontier: tuple[Any, ...] = ()
 
 
 def split(model: keras.Model, images: list[Any] | None = None) -> Split:
@@ -63,7 +70,8 @@ def split(model: keras.Model, images: list[Any] | None = None) -> Split:
         prefix = replay(own, list(model.inputs), frontier, name)
     # A Sequential model has no `output`, or the output of its last call.
     structure = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
-    return Split(prefix, replay(tail_steps, frontier, structure, f"{model.name}_tail", constants))
+    tail = replay(tail_steps, frontier, structure, f"{model.name}_tail", constants)
+    return Split(prefix, tail, () if constants else tuple(frontier))
 
 
 # Methods that Keras calls while it trains. One that a user has overridden would receive features in

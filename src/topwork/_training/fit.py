@@ -35,7 +35,7 @@ from topwork._private_keras import changed_since_compile
 from topwork._training.convergence import rates_restored, say_if_not_converged
 from topwork._training.data_arguments import Data, weighted
 from topwork._training.schedule import Schedule
-from topwork._training.step import build_metrics, is_distributed, takes_features
+from topwork._training.step import build_metrics, is_distributed, make_functions, takes_features
 from topwork._voice import say
 
 
@@ -169,7 +169,7 @@ def fit(
     set_units(model, tables[0].y)
     sources = [source for source in (train, validation) if source is not None]
     with rates_restored(callbacks):
-        history = _fit_on_features(model, halves.tail, tables, sources, schedule)
+        history = _fit_on_features(model, halves, tables, sources, schedule)
     n_validation = len(tables[1]) if len(tables) > 1 else None
     say_if_not_converged(model, history, callbacks, n_validation, verbose)
     return history
@@ -256,6 +256,7 @@ def _fit_plainly(
     if not isinstance(x, tf.data.Dataset):
         arguments.update(batch_size=schedule.batch_size, shuffle=schedule.shuffle)
     held_out = None if validation is None else _for_validation(validation)
+    make_functions(model)
     return model.fit(x, y, sample_weight=sample_weight, validation_data=held_out, **arguments)
 
 
@@ -267,7 +268,7 @@ def _for_validation(source: Source) -> Any:
 
 
 def _fit_on_features(
-    model: keras.Model, tail: keras.Model, tables: list[Table], sources: list[Source], schedule: Schedule
+    model: keras.Model, halves: Split, tables: list[Table], sources: list[Source], schedule: Schedule
 ) -> keras.callbacks.History:
     sizes = schedule.batch_sizes(list(map(len, tables)), [source.is_in_memory for source in sources])
     train, *validation = (
@@ -282,6 +283,6 @@ def _fit_on_features(
     arguments["class_weight"] = complete(schedule.class_weight, tables[0].y)
     build_optimizer(model)
     if is_distributed(model):
-        build_metrics(model, tail, next(iter(train)))
-    with takes_features(model, tail):
+        build_metrics(model, halves.tail, next(iter(train)))
+    with takes_features(model, halves.tail, halves.frontier):
         return model.fit(train, validation_data=next(iter(validation), None), **arguments)
