@@ -274,6 +274,14 @@ def test_a_lost_version_file_is_written_anew(store: Store) -> None:
     check(open_store(store.directory), range(5))
 
 
+def test_another_record_in_the_place_of_the_version_file_is_damage(store: Store) -> None:
+    described = store.directory / PREFIX / "collection.json"
+    (store.directory / "topwork-store.json").write_bytes(described.read_bytes())
+    with pytest.warns(UserWarning, match=r"version file .* is damaged: it does not say what was written"):
+        check(open_store(store.directory), range(5))
+    check(open_store(store.directory), range(5))
+
+
 def test_a_lost_version_file_among_other_things_needs_a_word(store: Store) -> None:
     (store.directory / "topwork-store.json").unlink()
     (store.directory / "photo.jpg").touch()

@@ -106,9 +106,9 @@ def _check_version(path: Path) -> None:
         found = read_record(path)
     except OSError as error:
         raise files.unusable(path.parent, "read", error) from error
-    if found is None:
+    if found is None or found.get("format") != _FORMAT:
         warn(
-            f"The version file {path} is damaged: its content does not match its checksum. It is "
+            f"The version file {path} is damaged: it does not say what was written into it. It is "
             f"written anew for version {FORMAT_VERSION}; each shard is verified as always.",
         )
         with contextlib.suppress(OSError):
