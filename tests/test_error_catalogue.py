@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import functools
 import re
 from collections.abc import Iterator
@@ -45,19 +46,40 @@ def outermost_functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
 def message_of(node: ast.AST, function: ast.FunctionDef) -> str | None:
     """The message, if `node` makes an error or a warning, or is a part that one is made of."""
     if isinstance(node, ast.Return) and is_part(function):
-        return text_of(node.value, function)
+        text = text_of(node.value, function)
+        return text if text is not None and is_text(text) else None
     if not isinstance(node, ast.Call):
         return None
     name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-    if name != "warn" and not name.endswith(("Error", "NotSplittable")):
+    if name != "warn" and name not in exceptions():
         return None
     texts = (text_of(argument, function) for argument in node.args)
     return next((text for text in texts if text is not None), None)
 
 
+@functools.cache
+def exceptions() -> frozenset[str]:
+    """The names of Python's own exceptions, and of the classes of the package that derive from them."""
+    names = {name for name, each in vars(builtins).items() if is_exception(each)}
+    trees = [ast.parse(path.read_text("utf-8")) for path in SOURCE.rglob("*.py")]
+    classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    derived = {node.name for node in classes for base in node.bases if getattr(base, "id", "") in names}
+    return frozenset(names | derived)
+
+
+def is_exception(thing: object) -> bool:
+    return isinstance(thing, type) and issubclass(thing, BaseException)
+
+
 def is_part(function: ast.FunctionDef) -> bool:
-    """Whether a function returns what a message goes on with: "fit: … has …"."""
-    return function.name.endswith(("_problem", "_obstacle", "_fault", "_try_to_open"))
+    """Whether a function returns what a message goes on with, "fit: … has …", or None if all is well."""
+    annotation = "" if function.returns is None else ast.unparse(function.returns)
+    return {"str", "None"} <= set(re.findall(r"\w+", annotation))
+
+
+def is_text(text: str) -> bool:
+    """Not a name, and not gaps alone."""
+    return " " in text.strip() and len(re.sub(rf"[{GAP}\W]", "", text)) >= ENOUGH
 
 
 def text_of(node: ast.AST | None, function: ast.AST) -> str | None:

@@ -35,10 +35,7 @@ class Trial:
     def fault(self, step: Step) -> str | None:
         """Why what a call gives cannot be computed once, image by image; None if it can."""
         self._catch_up()
-        try:
-            found = _fault(step, [self._values[id(tensor)] for tensor in step.inputs])
-        except Exception as error:  # it is the user's code, and may do anything
-            found = _error_fault(error)
+        found = _tried(step, [self._values[id(tensor)] for tensor in step.inputs])
         return None if found is None else f"{named(step.operation)} {found}"
 
     def values(self, step: Step) -> dict[int, Any]:
@@ -73,8 +70,11 @@ def _a_few(array: Any, dtype: str) -> Any:
     return np.concatenate([real, drawn.astype(real.dtype)]).astype(dtype)
 
 
-def _error_fault(error: Exception) -> str:
-    return f"cannot be tried on a few images ({type(error).__name__}: {error})"
+def _tried(step: Step, values: list[Any]) -> str | None:
+    try:
+        return _fault(step, values)
+    except Exception as error:  # it is the user's code, and may do anything
+        return f"cannot be tried on a few images ({type(error).__name__}: {error})"
 
 
 def _fault(step: Step, values: list[Any]) -> str | None:
