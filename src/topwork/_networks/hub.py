@@ -36,8 +36,8 @@ def load_hub_network(
     """
     with warnings.catch_warnings(), names_from_zero():
         warnings.simplefilter("ignore")  # what Keras says of KerasHub's layers helps nobody
+        settings = source.settings(options)  # first: it tells whether there is such a preset
         converter = converter_of(source, preprocess)
-        settings = source.settings(options)
         shape = _image_shape(source, settings, converter, input_shape)
         own = weights is not None and not _is_file(weights)
         network = source.build(settings, _changed(settings, shape, options), weights=own)
