@@ -306,6 +306,16 @@ def test_the_four_lines_with_a_cache(tmp_path):
     np.testing.assert_allclose(loaded(IMAGES), model(IMAGES), rtol=1e-4, atol=1e-5)
 
 
+def test_compare_cuts_takes_a_preset(tmp_path):
+    converter = keras_hub.layers.ViTImageConverter(image_size=(32, 32), scale=1 / 127.5, offset=-1.0)
+    name = f"hub:{preset(tmp_path / 'vit', converter)}"
+    cuts = ["vit_encoder_transformer_block_1_add_2", "vit_encoder_ln"]
+    data = (IMAGES, CLASSES), (255 - IMAGES, CLASSES)
+    found = tw.compare_cuts(name, *data, cut_layers=cuts, verbose=0)
+    pairs = [(row.cut_layer, row.pooling) for row in found]
+    assert pairs == [(cut, pooling) for cut in cuts for pooling in ("avg", "cls")]
+
+
 def test_an_image_classifier_brings_its_preprocessing():
     converter = keras_hub.layers.ViTImageConverter(image_size=(32, 32), scale=1 / 127.5, offset=-1.0)
     preprocessor = MODELS.ViTImageClassifierPreprocessor(image_converter=converter)
