@@ -216,3 +216,21 @@ def test_shuffled_data_is_known() -> None:
     assert private.is_shuffled(data.shuffle(6).batch(2).prefetch(1))
     assert private.is_shuffled(data.interleave(lambda x: tf.data.Dataset.from_tensors(x), 2))
     assert not private.is_shuffled(data.batch(2).map(lambda x: x).prefetch(1))
+
+
+def test_tracings_are_counted_by_function() -> None:
+    def compiled(function: object) -> list[object]:
+        cells = [cell.cell_contents for cell in function.__closure__]  # type: ignore[attr-defined]
+        return [each for each in cells if hasattr(each, "python_function")]
+
+    found = []
+    for _ in range(2):
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse", jit_compile=False)
+        model.make_train_function()
+        private.count_tracing_by_function(model.train_function)
+        (steps,) = compiled(model.train_function)
+        found.append(steps)
+    # What TensorFlow counts by, which would be the code of one line of Keras.
+    assert found[0]._key_for_call_stats is not found[1]._key_for_call_stats  # type: ignore[attr-defined]
+    assert found[0]._key_for_call_stats is found[0].python_function  # type: ignore[attr-defined]
