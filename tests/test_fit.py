@@ -701,6 +701,32 @@ def test_what_a_small_temporary_disk_does_not_hold_is_kept_in_memory(
     assert "in memory." in capsys.readouterr().out
 
 
+def test_data_of_unknown_length_outgrows_a_small_temporary_disk(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tf.data.Dataset.from_tensor_slices((np.tile(IMAGES, (6, 1, 1, 1)), np.tile(CLASSES, 6)))
+    data = data.batch(8).filter(lambda *_: True)
+    # 48 images at a time take 768 bytes: of three times the first only.
+    small_temporary_disk(1000, monkeypatch)
+    written = RowBuffer._write
+
+    def shrinking(buffer: RowBuffer, rows: Any) -> bool:
+        done = written(buffer, rows)
+        small_temporary_disk(100, monkeypatch)
+        return done
+
+    monkeypatch.setattr(RowBuffer, "_write", shrinking)
+    with pytest.warns(
+        UserWarning, match=r"fit: the temporary file of features cannot grow: .* may be used"
+    ):
+        tw.fit(make_model(), data, cache="disk", verbose=1)
+    assert "in a temporary file and memory." in capsys.readouterr().out
+    monkeypatch.setattr(temporary, "available_memory", lambda: 0)
+    small_temporary_disk(1000, monkeypatch)
+    with pytest.raises(OSError, match=r"fit: there is no more room for features .* computed is lost"):
+        tw.fit(make_model(), data, cache="disk", verbose=0)
+
+
 def test_stored_features_that_memory_has_no_room_for_are_read_from_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
