@@ -160,14 +160,17 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize("reader", ["topwork", "keras"])
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_files_are_named(folders: tuple[Path, Path], reader: str, shuffle: bool) -> None:
+@pytest.mark.parametrize("verb", [fit, fit_plainly])
+def test_files_are_named(
+    folders: tuple[Path, Path], reader: str, shuffle: bool, verb: Callable[..., Any]
+) -> None:
     if reader == "topwork":
         data = [tw.data.read_folder(folder, (4, 4), shuffle=shuffle) for folder in folders]
     else:
         read = keras.utils.image_dataset_from_directory
         data = [read(folder, image_size=(4, 4), shuffle=shuffle, verbose=False) for folder in folders]
     with pytest.warns(UserWarning, match="2 of the 10 images") as record:
-        fit(*data)
+        verb(*data)
     text = str(record[0].message)
     train, validation = folders
     for one, other in (("03", "17"), ("07", "02")):

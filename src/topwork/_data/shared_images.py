@@ -48,12 +48,13 @@ class SharedImages:
         """Say which of the images that were read are in both."""
         train, validation = (each.hashes for each in self._read)
         places = np.flatnonzero(np.isin(validation, train))
-        if len(places):
-            warn(
-                f"{len(places):,} of the {len(validation):,} images of the validation data are in the "
-                f"training data too, byte for byte{self._named(places)}. What is measured on them is no "
-                "evidence of what the model makes of new images. Leave them out of one of the two."
-            )
+        _warn(len(places), len(validation), self._named(places) if len(places) else "")
+
+    def warn_of_files(self) -> None:
+        """Say which files are in both, where Keras reads the images and nothing else does."""
+        train, validation = self._read
+        pairs = list(_pairs_of_files(train.files, validation.files))
+        _warn(len(pairs), len(validation.files), _listed(pairs))
 
     def _named(self, places: Any) -> str:
         """The first few: by their files, else by their numbers where the data has an order."""
@@ -66,9 +67,22 @@ class SharedImages:
                 (validation.name(place), train.name(first[values[place]]))
                 for place in places[: _MOST_NAMED + 1].tolist()
             ]
-        named = [f"{one} is {other}" for one, other in pairs[:_MOST_NAMED]]
-        more = ", ..." if len(pairs) > len(named) else ""
-        return f", {', '.join(named)}{more} (of the validation and of the training data)" if named else ""
+        return _listed(pairs)
+
+
+def _listed(pairs: list[tuple[str, str]]) -> str:
+    named = [f"{one} is {other}" for one, other in pairs[:_MOST_NAMED]]
+    more = ", ..." if len(pairs) > len(named) else ""
+    return f", {', '.join(named)}{more} (of the validation and of the training data)" if named else ""
+
+
+def _warn(n_shared: int, n_images: int, named: str) -> None:
+    if n_shared:
+        warn(
+            f"{n_shared:,} of the {n_images:,} images of the validation data are in the training data "
+            f"too, byte for byte{named}. What is measured on them is no evidence of what the model makes "
+            "of new images. Leave them out of one of the two."
+        )
 
 
 def shared_images(train: Source, validation: Source) -> SharedImages | None:

@@ -125,8 +125,8 @@ def _check_finite(frozen: FrozenPart, rows: Bytes, images: Callable[[], Any], na
         raise InputError(
             f"the features of {bad.sum()} of {len(rows)} images of the {name} are NaN or infinite, first "
             f"those of image {images()[bad].min()} (counted from 0), at {layer!r}. The frozen layers "
-            "overflow, as float16 does above 65504, or their weights are not finite. Build the network in "
-            "float32, keras.config.set_dtype_policy('float32'), or load other weights."
+            "overflow, as float16 does above 65504, or their weights are not finite. Build the network "
+            "in float32, keras.config.set_dtype_policy('float32'), or load other weights."
         )
 
 

@@ -245,6 +245,8 @@ def _fit_plainly(
         if shared is not None and train.is_in_memory and validation.is_in_memory:
             shared.look_through()
             shared.warn()
+        elif shared is not None:
+            shared.warn_of_files()
     x, y, sample_weight = train.given
     if augment is not None:
         x = augmented_anew(augment, model, x, y, sample_weight, schedule.batch_size, schedule.shuffle)
