@@ -140,9 +140,14 @@ def compare_boundaries(
         >>> import topwork as tw
         >>> backbone = tw.load_backbone("mobilenet", weights=None, input_shape=(32, 32, 3))
         >>> model = tw.add_head(n_classes=2, hidden_units=8)(tw.freeze(backbone))
-        >>> data = np.random.uniform(0, 255, (8, 32, 32, 3)), np.arange(8) % 2
+        >>> images, labels = np.random.uniform(0, 255, (16, 32, 32, 3)), np.arange(16) % 2
         >>> found = tw.compare_boundaries(
-        ...     model, data, data, boundaries=["conv_dw_13"], epochs=1, verbose=0
+        ...     model,
+        ...     (images[:8], labels[:8]),
+        ...     (images[8:], labels[8:]),
+        ...     boundaries=["conv_dw_13"],
+        ...     epochs=1,
+        ...     verbose=0,
         ... )
         >>> [row.unfreeze_from for row in found]
         ['not at all', 'conv_dw_13']
