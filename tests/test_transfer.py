@@ -364,6 +364,7 @@ class TestEvidence:
         ({"task": "class"}, "task must be one of 'classes', 'labels', 'numbers'. Received: 'class'."),
         ({"minutes": 0}, "minutes is a number greater than 0, or None. Received: 0."),
         ({"names": []}, "an empty list"),
+        ({"names": [network(), network()]}, "two of the networks are named 'small'"),
         ({"train": (IMAGES, np.zeros(24))}, "must be at least two classes"),
         ({"train": (IMAGES, LABELS - 1)}, "classes are numbered from 0. Received: the label -1."),
         ({"task": "labels"}, "the training data needs labels of 0 and 1. Received the label 2."),

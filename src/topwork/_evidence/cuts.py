@@ -198,21 +198,26 @@ def _check_names(names: list[Any], weights: Any, cut_layers: Any) -> None:
 
 def _check_networks(networks: list[keras.Model], data: list[LabelledData], looked: Looked) -> None:
     names = [network.name for network in networks]
-    for network in networks:
-        if names.count(network.name) > 1:
-            raise InputError(
-                f"two of the networks are named {network.name!r}, and could not be told "
-                "apart in the table. Name one anew: keras.Model(model.inputs, model.outputs, name=...)."
-            )
-        if None in network.inputs[0].shape[1:]:
-            raise InputError(
-                f"{network.name!r} takes images of any size, {network.inputs[0].shape}, so "
-                "that its cost is not known. Build it for one: load_backbone(..., input_shape=...)."
-            )
+    for number, network in enumerate(networks):
+        check_network(network, names[:number])
     # What does not fit the first network is reported when that one runs; the others are checked here.
     for network in networks[1:]:
         for each in data:
             each.open(network, looked)
+
+
+def check_network(network: keras.Model, others: Sequence[str]) -> None:
+    """Raise for a network that cannot be told apart from others, or whose cost is not known."""
+    if network.name in others:
+        raise InputError(
+            f"two of the networks are named {network.name!r}, and could not be told "
+            "apart in the table. Name one anew: keras.Model(model.inputs, model.outputs, name=...)."
+        )
+    if None in network.inputs[0].shape[1:]:
+        raise InputError(
+            f"{network.name!r} takes images of any size, {network.inputs[0].shape}, so "
+            "that its cost is not known. Build it for one: load_backbone(..., input_shape=...)."
+        )
 
 
 def _check_weights_names(weights: Mapping[str, Weights], names: list[str]) -> None:

@@ -8,6 +8,7 @@ import time
 import keras
 import numpy as np
 
+from topwork._evidence.cuts import check_network
 from topwork._evidence.labelled import LabelledData
 from topwork._features.computation import Cache
 from topwork._networks.blocks import multiply_adds
@@ -63,9 +64,12 @@ class Search:
         self._best: tuple[Judged, Pooled] | None = None
         self._targets: list[Targets] = []
         self._speed: float | None = None
+        self._names: list[str] = []
 
     def try_network(self, network: keras.Model) -> None:
         """Run a network over the data, and judge what could be made of its features."""
+        check_network(network, self._names)
+        self._names.append(network.name)
         work = multiply_adds(steps(network))
         n_images = sum(len(each.values) for each in self._targets)
         expected = (self._speed or 0) * work * n_images
