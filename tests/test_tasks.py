@@ -212,3 +212,24 @@ def test_balanced_accuracy_counts_each_class_alike() -> None:
     found = tw.interpret.Report(("a", "b", "c"), confusion, ())
     assert found.balanced_accuracy == pytest.approx((0.9 + 0.5) / 2)
     assert found.accuracy == pytest.approx(95 / 110)
+
+
+@pytest.mark.parametrize(
+    ("task", "labels"), [("labels", np.eye(3)[np.arange(24) % 3]), ("numbers", IMAGES.mean(axis=(1, 2)))]
+)
+def test_classes_that_are_none_have_no_weights(task: str, labels: Any) -> None:
+    what = "several labels an image" if task == "labels" else "numbers"
+    for weights in ({0: 1.0, 1: 5.0}, [1.0, 2.0, 3.0]):
+        with pytest.raises(
+            ValueError, match=rf"^fit: class_weight needs .* the model is for {what}: Keras"
+        ):
+            tw.fit(headed(3, task=task), IMAGES, labels, class_weight=weights, verbose=0)
+
+
+@pytest.mark.parametrize("task", ["classes", "labels", "numbers"])
+def test_a_model_that_has_diverged_is_not_reported_on(task: str) -> None:
+    model = headed(3, task=task)
+    model.get_layer("head_output").bias.assign([0.0, np.nan, 0.0])
+    labels = np.eye(3)[np.arange(24) % 3]
+    with pytest.raises(ValueError, match=r"^report: the model gives NaN or infinite numbers, first for"):
+        tw.interpret.report(model, (IMAGES, labels))

@@ -47,6 +47,13 @@ def class_weights(
     if class_weight is None or (isinstance(class_weight, str) and class_weight == "balanced"):
         _check_kind(class_weight, kind)
         return class_weight
+    if kind is not None and not kind.is_one_class:
+        raise InputError(
+            "class_weight needs labels of one class for each image, and the model is for "
+            f"{'numbers' if kind.kind == 'numbers' else 'several labels an image'}: Keras would take the "
+            "weight of the first label, or of a number cut off. Pass the weights of the images, "
+            "sample_weight."
+        )
     n_classes = kind.n_classes if kind is not None else None
     given = _as_dict(class_weight, n_classes)
     weights = {_number(key, class_names): _weight(key, value) for key, value in given.items()}

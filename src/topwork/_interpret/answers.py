@@ -14,6 +14,7 @@ from topwork._data.checks import Guard
 from topwork._data.origin import in_order
 from topwork._data.ragged import in_even_parts
 from topwork._data.reading import open_source
+from topwork._errors import InputError
 from topwork._networks.classifier import Task, probabilities
 
 T = TypeVar("T")
@@ -52,6 +53,7 @@ def answers_to(model: Any, data: Any, task: Task) -> Iterator[Answers]:
     for batch in open_source(model, ordered).batches():
         guard.check(batch.inputs, batch.y)
         outputs = in_even_parts(flat.predict_on_batch, batch.inputs)
+        _check_finite(outputs, n_seen)
         if task.kind == "numbers":
             values = np.asarray(outputs, "float64")
         else:
@@ -59,6 +61,16 @@ def answers_to(model: Any, data: Any, task: Task) -> Iterator[Answers]:
         yield Answers(n_seen, batch.inputs[0], batch.y, values, paths)
         n_seen += len(values)
     guard.check_not_empty()
+
+
+def _check_finite(outputs: Any, n_before: int) -> None:
+    values = np.asarray(outputs, "float64")
+    if not np.isfinite(values).all():
+        first = n_before + int((~np.isfinite(values)).any(axis=1).argmax())
+        raise InputError(
+            f"the model gives NaN or infinite numbers, first for image {first}. Its weights have "
+            "diverged in training, as a rule: build it anew, and train it with a lower learning rate."
+        )
 
 
 def worst(found: list[T], n: int, badness: Callable[[T], float]) -> list[T]:

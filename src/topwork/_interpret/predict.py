@@ -126,7 +126,7 @@ def predict(
         class_names: The names in the order of the labels; for one sigmoid unit the names of 0 and 1.
             None: those that the model knows from its training (`read_folder`); else ImageNet's for 1000
             classes, else numbers.
-        top: How many classes to name.
+        top: How many classes or labels to name, the likeliest first; numbers are given all.
         threshold: Of several labels an image: the probability from which a label holds, one for all, a
             list with one for each, or a dict by name; None: 0.5. Of one sigmoid unit: the probability
             from which class 1 holds. `.labels` has what holds, and it is marked where it is printed.
