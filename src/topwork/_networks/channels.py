@@ -48,10 +48,13 @@ def scaled_channels(image: Any, preprocess: Callable[[Any], Any]) -> Any:
     """The channels of a symbolic image, each scaled as the colour that it is treated as."""
     _, scales, offsets = colour_scaling(preprocess)
     which = np.arange(image.shape[-1]) % _COLOURS
-    scale, offset = (values[which].astype("float32") for values in (scales, offsets))
+    scale, offset = scales[which], offsets[which]
     if (scale == 1).all() and not offset.any():
         return image
-    return keras.ops.add(keras.ops.multiply(image, scale), offset)
+    # Not as a product and a sum: layers of the networks are named after those, in the order that they
+    # are made in.
+    centred = keras.ops.subtract(image, (-offset / scale).astype("float32"))
+    return keras.ops.divide(centred, (1 / scale).astype("float32"))
 
 
 def scaling_layers(constructor: Callable[..., keras.Model], shape: Any, options: Any) -> list[Any]:
