@@ -167,3 +167,17 @@ def test_augmentation_draws_in_the_order_of_the_images_and_in_the_thread_of_the_
     tw.precompute(frozen(), IMAGES, cache_dir=tmp_path, augment=augment, verbose=0)
     assert threads == {threading.get_ident()}
     assert seen == [float(images[0, 0]) for images in IMAGES[::32, ..., 0]]
+
+
+def test_augmentation_may_write_to_the_same_place_again(tmp_path: Path) -> None:
+    buffer = np.empty_like(IMAGES[:32])
+
+    def augment(images: Any) -> Any:
+        buffer[: len(images)] = images
+        return buffer[: len(images)]
+
+    ours = {"cache_dir": tmp_path, "verbose": 0}
+    tw.precompute(frozen(), IMAGES, augment=augment, **ours)
+    assert tw.precompute(frozen(), IMAGES, **ours) == 0  # what is stored is of these images
+    kept = tw.features(frozen(), IMAGES, **ours)
+    np.testing.assert_array_equal(kept, tw.features(frozen(), IMAGES, verbose=0))

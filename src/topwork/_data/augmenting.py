@@ -80,7 +80,8 @@ def on_arrays(augment: Augment) -> Callable[[list[Any]], list[Any]]:
                     "where they come from, a division by the deviation of an image that is all one "
                     "colour for example."
                 )
-        return [new.astype(old.dtype, copy=False) for new, old in zip(arrays, inputs, strict=True)]
+        # A copy: `augment` may write the next batch to the same place while this one is computed.
+        return [new.astype(old.dtype) for new, old in zip(arrays, inputs, strict=True)]
 
     return apply
 
