@@ -13,6 +13,9 @@ import pytest
 from keras import layers
 
 import topwork as tw
+from topwork._data.reading import open_source
+from topwork._features.computation import Computation, Run, open_cache
+from topwork._features.frozen_part import FrozenPart
 from topwork._features.functions import make_function
 
 SIZE, LENGTH, N_BATCHES = 8, 48, 6
@@ -169,15 +172,15 @@ def test_augmentation_draws_in_the_order_of_the_images_and_in_the_thread_of_the_
     assert seen == [float(images[0, 0]) for images in IMAGES[::32, ..., 0]]
 
 
-def test_augmentation_may_write_to_the_same_place_again(tmp_path: Path) -> None:
+def test_augmentation_may_write_to_the_same_place_again() -> None:
     buffer = np.empty_like(IMAGES[:32])
 
     def augment(images: Any) -> Any:
         buffer[: len(images)] = images
         return buffer[: len(images)]
 
-    ours = {"cache_dir": tmp_path, "verbose": 0}
-    tw.precompute(frozen(), IMAGES, augment=augment, **ours)
-    assert tw.precompute(frozen(), IMAGES, **ours) == 0  # what is stored is of these images
-    kept = tw.features(frozen(), IMAGES, **ours)
-    np.testing.assert_array_equal(kept, tw.features(frozen(), IMAGES, verbose=0))
+    part = network()
+    run = Run(open_source(part, IMAGES), "images", augment, labelled=False)
+    (table,) = Computation(part, FrozenPart(part), open_cache("memory", None), 0).tables(run)
+    rows = table.read(np.arange(len(IMAGES))).view("float32")
+    np.testing.assert_array_equal(rows, tw.features(part, IMAGES, verbose=0))
