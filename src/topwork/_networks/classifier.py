@@ -134,7 +134,9 @@ def probabilities(outputs: Any, task: Task) -> npt.NDArray[np.float64]:
     if task.from_logits:
         values = _from_logits(values, task)
     elif task.is_rescaled and (values >= 0).all() and (values.sum(axis=1) > 0).all():
-        values = values / values.sum(axis=1, keepdims=True)
+        # What is of sum 1 already, but for rounding, stays what the model said to the last digit.
+        sums = values.sum(axis=1, keepdims=True)
+        values = np.where(abs(sums - 1) > _ROUNDING, values / sums, values)
     is_probability = np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1 + _ROUNDING
     if is_probability and task.kind == "labels":
         return values
