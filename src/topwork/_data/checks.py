@@ -105,6 +105,7 @@ class _LabelCheck:
         self._kinds = dict(zip(names, label_kinds(model), strict=True))
         self._outputs = dict(zip(names, zip(losses_of(model), model.outputs, strict=True), strict=True))
         self._ignored = ignored_class(model)
+        self._is_eager = model.run_eagerly  # so that losses may do what cannot be traced
 
     def check(self, y: Any, subject: str, n_before: int) -> None:
         """Raise unless the labels of a batch are what the losses take."""
@@ -119,7 +120,8 @@ class _LabelCheck:
             if kind is not None:
                 problem = label_problem(labels, kind, self._ignored)
             else:  # a trial on the first batch
-                problem = loss_problem(labels, *self._outputs[name]) if n_before == 0 else None
+                is_tried = n_before == 0 and not self._is_eager
+                problem = loss_problem(labels, *self._outputs[name]) if is_tried else None
             if problem:
                 output = f", for the output {name!r}," if len(self._kinds) > 1 else ""
                 raise InputError(

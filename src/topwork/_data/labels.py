@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from topwork._networks.losses import kind_of
 
@@ -70,6 +71,8 @@ def output_names(model: keras.Model) -> list[str]:
 def loss_problem(labels: Any, loss: Any, output: Any) -> str | None:
     """What is wrong with labels for a loss of which only a trial tells; None if nothing is found.
 
+    The loss is traced and not run: one that counts, or writes down what it gets, finds what Keras gives it.
+
     Args:
         labels: Of a batch.
         loss: As the model was compiled with, of one output; None is no loss.
@@ -81,26 +84,26 @@ def loss_problem(labels: Any, loss: Any, output: Any) -> str | None:
     problem = _type_problem(labels)
     if problem is not None:
         return problem
-    # As probabilities: a loss may ask for some that are not 0, and that sum to 1.
-    outputs = np.full((len(labels), *shape), 1 / max(shape[-1:], default=1), output.dtype)
+    outputs_shape = (len(labels), *shape)
     try:
-        _value_of(keras.losses.get(loss), labels, outputs)
+        _trace(keras.losses.get(loss), labels.shape, outputs_shape, output.dtype)
     except Exception as error:  # the user's own code, and may raise anything
         name = getattr(loss, "name", getattr(loss, "__name__", loss))
         reason = str(error).splitlines()[0].rpartition("}} ")[2].partition(" [Op:")[0].rstrip(".")
         return (
             f"labels of shape {labels.shape}, and the loss {name!r} cannot be computed of them and of "
-            f"what the model gives, {outputs.shape}: {reason[:200]}. Give labels that the loss takes, "
+            f"what the model gives, {outputs_shape}: {reason[:200]}. Give labels that the loss takes, "
             "or compile the model with another one"
         )
     return None
 
 
-def _value_of(loss: Any, labels: Any, outputs: Any) -> None:
-    """Compute a loss as Keras does, with labels of the type of the outputs."""
-    if labels.ndim == outputs.ndim - 1 and outputs.shape[-1] == 1:
-        labels = labels[..., np.newaxis]
-    loss(*(keras.ops.convert_to_tensor(each.astype(outputs.dtype)) for each in (labels, outputs)))
+def _trace(loss: Any, labels: tuple[int, ...], outputs: tuple[int, ...], dtype: str) -> None:
+    """Trace a loss as Keras does, with labels of the type of the outputs."""
+    if len(labels) == len(outputs) - 1 and outputs[-1] == 1:
+        labels = (*labels, 1)
+    specs = [tf.TensorSpec(shape, dtype) for shape in (labels, outputs)]
+    tf.function(loss, autograph=False).get_concrete_function(*specs)
 
 
 def _kind(loss: Any, output: Any) -> LabelKind | None:
