@@ -71,7 +71,7 @@ def output_names(model: keras.Model) -> list[str]:
 def loss_problem(labels: Any, loss: Any, output: Any) -> str | None:
     """What is wrong with labels for a loss of which only a trial tells; None if nothing is found.
 
-    The loss is traced and not run: one that counts, or writes down what it gets, finds what Keras gives it.
+    The loss is traced and not run: one of the user's own that counts gets what Keras gives it, no more.
 
     Args:
         labels: Of a batch.
