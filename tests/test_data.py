@@ -133,7 +133,7 @@ class TestAugmentation:
         ],
     )
     def test_values_out_of_range(self, name: str, value: float, valid: str) -> None:
-        message = rf"{name} {valid}.* Received: {name}={value!r}. .* {name}=0 switches it off"
+        message = rf"{name} is a number {valid}.* Received: {value!r}\. .* {name}=0 switches it off"
         with pytest.raises(ValueError, match=message):
             augmentation(**{name: value})
 

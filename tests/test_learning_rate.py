@@ -181,7 +181,7 @@ def test_what_the_range_test_refuses() -> None:
         find_learning_rate(model_of("sgd"), X, Y)
     with pytest.raises(ValueError, match=r"rates go from lowest to highest, .* lowest=1, highest=0\.1"):
         find_learning_rate(with_backbone(), X, Y, lowest=1, highest=0.1)
-    with pytest.raises(ValueError, match=r"at least 10 steps of at least 1 image\. Received: steps=3"):
+    with pytest.raises(ValueError, match=r"steps must be a whole number of at least 10\. Received: 3"):
         find_learning_rate(with_backbone(), X, Y, steps=3)
     compiled = with_backbone()
     model = keras.Model(compiled.inputs, compiled.outputs)

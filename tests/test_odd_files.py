@@ -103,7 +103,7 @@ def test_names_that_no_file_can_have(name: str, model: keras.Model) -> None:
     with pytest.raises(ValueError, match=r"find_bad_images\(\) takes a folder.* does not exist"):
         tw.data.find_bad_images(name)
     with pytest.raises(ValueError, match=r"read_folder\(\) (found no file|cannot read)"):
-        tw.data.read_folder({"path": [name, name], "label": ["a", "b"]}, (8, 8))
+        tw.data.read_folder({"path": [name, "b.png"], "label": ["a", "b"]}, (8, 8))
 
 
 @pytest.mark.parametrize("content", [b"path,label\n\xff\xfe,a\n", b"path,label\n" + b"x" * 200_000])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,6 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from topwork._networks.losses import kind_of
+
+_FITTING: weakref.WeakKeyDictionary[Any, set[Any]] = weakref.WeakKeyDictionary()
 
 
 class LabelKind(NamedTuple):
@@ -71,7 +74,8 @@ def output_names(model: keras.Model) -> list[str]:
 def loss_problem(labels: Any, loss: Any, output: Any) -> str | None:
     """What is wrong with labels for a loss of which only a trial tells; None if nothing is found.
 
-    The loss is traced and not run: one of the user's own that counts gets what Keras gives it, no more.
+    The loss is traced and not run, and once for labels of one shape: one of the user's own, which may
+    count, or write down what it gets, is left alone as far as can be.
 
     Args:
         labels: Of a batch.
@@ -85,6 +89,9 @@ def loss_problem(labels: Any, loss: Any, output: Any) -> str | None:
     if problem is not None:
         return problem
     outputs_shape = (len(labels), *shape)
+    shapes = (*labels.shape[1:], *shape, output.dtype)
+    if shapes in _fitting(loss):
+        return None
     try:
         _trace(keras.losses.get(loss), labels.shape, outputs_shape, output.dtype)
     except Exception as error:  # the user's own code, and may raise anything
@@ -95,7 +102,16 @@ def loss_problem(labels: Any, loss: Any, output: Any) -> str | None:
             f"what the model gives, {outputs_shape}: {reason[:200]}. Give labels that the loss takes, "
             "or compile the model with another one"
         )
+    _fitting(loss).add(shapes)
     return None
+
+
+def _fitting(loss: Any) -> set[Any]:
+    """What was found to fit a loss, as long as it lives."""
+    try:
+        return _FITTING.setdefault(loss, set())
+    except TypeError:  # a name, or an object without a hash
+        return set()
 
 
 def _trace(loss: Any, labels: tuple[int, ...], outputs: tuple[int, ...], dtype: str) -> None:

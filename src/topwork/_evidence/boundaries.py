@@ -25,6 +25,7 @@ from topwork._networks.classifier import Task, probabilities, task_of
 from topwork._networks.compilation import compile_arguments, fresh_optimizer, require_compiled
 from topwork._networks.freezing import _DEFAULT_LEARNING_RATE, _can_learn, _fine_tune_boundary, fine_tune
 from topwork._networks.graph import head_start, require_functional
+from topwork._networks.variables import give_weights
 from topwork._training.fit import fit
 from topwork._voice import say
 
@@ -165,10 +166,10 @@ def compare_boundaries(
     for number, index in enumerate(indices, start=1):
         where = f"layer {index}, {model.layers[index].name!r}"
         say(f"fine-tuning from {where} ({number} of {len(indices)})", verbose)
-        copy.set_weights(start)
+        give_weights(copy, start)
         fine_tune(copy, index, learning_rate=learning_rate)
         tuned.append(data.fit(copy, index, epochs))
-    copy.set_weights(start)
+    give_weights(copy, start)
     score, error, n_images = data.judge(copy)
     metric = SCORES[task.kind]
     untouched = BoundaryRow(NOT_AT_ALL, None, score, error, 0, 0.0, metric)

@@ -14,6 +14,7 @@ from topwork._errors import InputError
 from topwork._training.linear_fits import Array
 
 TASKS = ("classes", "labels", "numbers")
+_FIRST = 32
 # What one batch looks like, and what all before it looked like, is together...
 _TOGETHER = {
     frozenset(("one-hot", "labels")): "labels",
@@ -116,5 +117,7 @@ def _kind_of(y: Any) -> str:
         is_binary = bool(((labels == 0) | (labels == 1)).all())
         is_single = is_binary and bool((labels.sum(axis=1) == 1).all())
         return "one-hot" if is_single else "labels" if is_binary else "numbers"
-    is_whole = bool((labels == np.floor(labels)).all()) or not np.isfinite(labels).all()
+    # As of a batch: a later one that is not whole is a wrong class number.
+    first = labels[:_FIRST]
+    is_whole = bool((first == np.floor(first)).all()) or not np.isfinite(first).all()
     return "classes" if is_whole else "numbers"

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from topwork._features.engine import Engine, EngineError
+from topwork._networks.variables import give_weights
 
 Function = Callable[[list[Any]], list[Any]]
 
@@ -55,7 +56,7 @@ def _in_precision(model: keras.Model, precision: str) -> keras.Model:
 
     try:
         copy = keras.models.clone_model(model, clone_function=again, recursive=True)
-        copy.set_weights(model.get_weights())
+        give_weights(copy, model.get_weights())
     except Exception as error:  # layers of the user's own may do anything
         raise EngineError(
             f"a layer cannot be made anew from its configuration ({type(error).__name__}: {error})"

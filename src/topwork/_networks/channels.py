@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from topwork._networks.variables import give_weights
 from topwork._private_keras import names_from_zero
 
 Array = npt.NDArray[Any]
@@ -116,9 +117,8 @@ def take_weights(wide: keras.Model, colours: keras.Model, places: list[int]) -> 
     by_name = {layer.name: layer for layer in colours.layers}
     for layer in wide.layers:
         given = by_name[layer.name].get_weights()
-        layer.set_weights(
-            [_widened(a, tuple(b.shape), rows) for a, b in zip(given, layer.weights, strict=True)]
-        )
+        widened = [_widened(a, tuple(b.shape), rows) for a, b in zip(given, layer.weights, strict=True)]
+        give_weights(layer, widened)
 
 
 def _widened(values: Array, shape: tuple[int, ...], rows: list[int]) -> Array:

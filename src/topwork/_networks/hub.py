@@ -14,6 +14,7 @@ from topwork._networks.graph import steps
 from topwork._networks.hub_embeddings import embedded, is_embedding
 from topwork._networks.hub_sources import Source, converter_of
 from topwork._networks.opening import open_graph
+from topwork._networks.variables import give_weights
 from topwork._networks.weight_files import check_is_file
 from topwork._networks.weights import load_weights
 from topwork._private_keras import inner_layers, names_from_zero
@@ -146,7 +147,7 @@ def _rebuilt(source: Source, flat: keras.Model, expected: Any, images: Any) -> k
     """The flat model as a file gives it back, if that gives what the network gives."""
     try:
         rebuilt = keras.Model.from_config(flat.get_config())
-        rebuilt.set_weights(flat.get_weights())
+        give_weights(rebuilt, flat.get_weights())
         received = np.asarray(rebuilt(images), "float32")
     except Exception as error:  # it is another package's code
         raise _different_error(source, f"{type(error).__name__}: {error}") from error

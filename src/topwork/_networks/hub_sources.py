@@ -15,6 +15,7 @@ from typing import Any
 import keras
 
 from topwork._errors import InputError, closest, plain
+from topwork._networks.variables import give_weights
 
 _PREFIX = "hub:"
 
@@ -150,7 +151,7 @@ def _converter_of_preset(preset: str) -> Any:
 
 def _copy(network: keras.Model, made: keras.Model) -> None:
     try:
-        made.set_weights(network.get_weights())
+        give_weights(made, network.get_weights())
     except ValueError as error:
         raise InputError(
             f"the weights of {network.name!r} do not fit the network as it was asked for: "

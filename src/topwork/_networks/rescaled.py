@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from topwork._networks.variables import give_weights
+
 _IMAGENET_DEVIATIONS = (0.229, 0.224, 0.225)
 
 
@@ -38,5 +40,5 @@ def rescaled(backbone: keras.Model) -> keras.Model:
         return outputs
 
     made = keras.models.clone_model(backbone, call_function=call)
-    made.set_weights(backbone.get_weights())
+    give_weights(made, backbone.get_weights())
     return made

@@ -15,6 +15,7 @@ import numpy as np
 
 from topwork._errors import InputError
 from topwork._networks.graph import sublayers
+from topwork._networks.variables import give_weights
 from topwork._networks.weight_files import check_is_file, check_sizes, check_total, warn_if_altered
 
 _Stored = list[tuple[str, list[Any]]]
@@ -120,7 +121,7 @@ def _assign(backbone: keras.Model, file: Path, network: keras.Model, stored: _St
             "input_shape must be those that the file was made with."
         )
     for layer, (_, weights) in zip(layers, matched, strict=False):
-        layer.set_weights(weights)
+        give_weights(layer, weights)
 
 
 def _matched(
@@ -204,6 +205,6 @@ def _load_container(
                     problem = problem or error
                     continue
                 for layer in _weighted(backbone, inside=False):
-                    layer.set_weights(model.get_layer(layer.name).get_weights())
+                    give_weights(layer, model.get_layer(layer.name).get_weights())
                 return
     raise InputError(f"the weights file {str(file)!r} does not fit {backbone.name!r}: {problem}")

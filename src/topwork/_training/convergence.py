@@ -53,7 +53,8 @@ def say_if_not_converged(
         n_validation: How many validation images there were; None: not known.
         verbose: As the user gave it.
     """
-    if len(history.epoch) < _LAST or model.stop_training or not _is_constant(model, callbacks):
+    epochs = getattr(history, "epoch", [])  # a model's own `fit` may give back anything
+    if len(epochs) < _LAST or model.stop_training or not _is_constant(model, callbacks):
         return
     signs = [_falling(history.history), _swinging(history.history, n_validation)]
     found = [sign for sign in signs if sign]

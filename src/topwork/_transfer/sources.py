@@ -13,6 +13,7 @@ from topwork._data.randomness import randomness_in
 from topwork._data.reading import Batch, Source, open_source
 from topwork._errors import warn
 from topwork._evidence.labelled import LabelledData
+from topwork._networks.variables import give_weights
 
 
 def opened(data: LabelledData, network: keras.Model, task: str) -> Source:
@@ -43,5 +44,5 @@ def own_copy(network: keras.Model, given: Any) -> keras.Model:
     if network is not given:
         return network
     copy = keras.models.clone_model(network)
-    copy.set_weights(network.get_weights())
+    give_weights(copy, network.get_weights())
     return copy

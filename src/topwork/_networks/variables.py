@@ -1,0 +1,23 @@
+"""Weights given to a layer or a network from memory, as a file would give them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from topwork._networks.graph import sublayers
+
+
+def give_weights(target: keras.Layer, weights: Sequence[Any]) -> None:
+    """`set_weights`, after which a `Normalization` layer computes with what it was given.
+
+    Keras makes it read its mean and variance when it is adapted and when a file is loaded, and not when
+    its weights are set: it would go on computing with those that it had before.
+    """
+    target.set_weights(weights)
+    layers = sublayers(target.layers) if isinstance(target, keras.Model) else [target]
+    for layer in layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
