@@ -11,23 +11,21 @@ from typing import Any
 
 import keras
 
-from topwork._errors import InputError, closest, plain, public
+from topwork._errors import InputError, closest, public
 from topwork._evidence.comparison import Comparison, score_cells
 from topwork._evidence.cut_features import AverageFeatures, average_features, layer_outputs
 from topwork._evidence.labelled import LabelledData, check_data
+from topwork._evidence.networks import Weights, check_names, check_network, load_network, weights_of
 from topwork._evidence.probe import fit_probe
 from topwork._evidence.scores import SCORES, judged
 from topwork._evidence.tasks import Looked
 from topwork._features.computation import open_cache
 from topwork._names import published
-from topwork._networks.backbones import cut_points, load_backbone
 from topwork._networks.blocks import block_ends, multiply_adds, parameters, up_to
-from topwork._networks.graph import require_functional, steps
+from topwork._networks.graph import steps
 from topwork._voice import progress, say
 
 _MOST_CUTS = 12
-
-Weights = str | os.PathLike[str] | None
 
 
 @published
@@ -166,9 +164,9 @@ def compare_cuts(
     looked = check_data(data[0], data[1], task)
     cache = open_cache("auto", cache_dir, engine, precision)
     names = list(name) if isinstance(name, (list, tuple)) else [name]
-    _check_names(names, weights, cut_layers)
+    check_names(names, weights, cut_layers)
     shape = data[0].image_shape() if input_shape is None else input_shape
-    networks = [_load(each, cut_layers or (), _weights_of(each, weights), shape) for each in names]
+    networks = [load_network(each, cut_layers or (), weights_of(each, weights), shape) for each in names]
     candidates = _candidates(networks, cut_layers)
     _check_networks(networks, data, looked)
     rows: list[CutRow] = []
@@ -176,24 +174,6 @@ def compare_cuts(
         features = average_features(network, cuts, data, looked, cache, verbose)
         rows += _compare(network, cuts, features, verbose)
     return Comparison(_title(features), tuple(rows), "multiply-adds")
-
-
-def _check_names(names: list[Any], weights: Any, cut_layers: Any) -> None:
-    for each in names:
-        if isinstance(each, keras.Model):
-            require_functional(each)
-    if not names:
-        raise InputError(
-            "name is a backbone's name, a keras.Model, or a list of them. Received: an "
-            "empty list. list_backbones() lists the names."
-        )
-    if isinstance(cut_layers, str) or (cut_layers is not None and not cut_layers):
-        raise InputError(
-            f"cut_layers must be a list of layer names. Received: {cut_layers!r}. Leave it "
-            "out to compare the ends of blocks."
-        )
-    if isinstance(weights, Mapping):
-        _check_weights_names(weights, [each for each in names if isinstance(each, str)])
 
 
 def _check_networks(networks: list[keras.Model], data: list[LabelledData], looked: Looked) -> None:
@@ -204,48 +184,6 @@ def _check_networks(networks: list[keras.Model], data: list[LabelledData], looke
     for network in networks[1:]:
         for each in data:
             each.open(network, looked)
-
-
-def check_network(network: keras.Model, others: Sequence[str]) -> None:
-    """Raise for a network that cannot be told apart from others, or whose cost is not known."""
-    if network.name in others:
-        raise InputError(
-            f"two of the networks are named {network.name!r}, and could not be told "
-            "apart in the table. Name one anew: keras.Model(model.inputs, model.outputs, name=...)."
-        )
-    if None in network.inputs[0].shape[1:]:
-        raise InputError(
-            f"{network.name!r} takes images of any size, {network.inputs[0].shape}, so "
-            "that its cost is not known. Build it for one: load_backbone(..., input_shape=...)."
-        )
-
-
-def _check_weights_names(weights: Mapping[str, Weights], names: list[str]) -> None:
-    unused = [key for key in weights if plain(key) not in map(plain, names)]
-    if unused:
-        raise InputError(
-            f"weights are given for {unused[0]!r}, which is not compared. Closest: "
-            f"{closest(unused[0], names) or 'none, as no network is given by its name'}."
-        )
-
-
-def _weights_of(name: str | keras.Model, weights: Weights | Mapping[str, Weights]) -> Weights:
-    if not isinstance(weights, Mapping):
-        return weights
-    by_spelling = {plain(key): value for key, value in weights.items()}
-    return by_spelling.get(plain(name), "imagenet") if isinstance(name, str) else None
-
-
-def _load(
-    name: str | keras.Model, cut_layers: Sequence[str], weights: Weights, shape: Any
-) -> keras.Model:
-    """The network without its classifier top, or up to that layer of the top that is to be compared."""
-    if isinstance(name, keras.Model):
-        return name
-    network = load_backbone(name, weights=weights, input_shape=shape)
-    beyond = set(cut_layers) - layer_outputs(network).keys()
-    of_top = [layer for layer in cut_points(name) if layer in beyond] if beyond else []
-    return load_backbone(name, of_top[-1], weights=weights, input_shape=shape) if of_top else network
 
 
 def _candidates(networks: list[keras.Model], cut_layers: Sequence[str] | None) -> list[list[str]]:

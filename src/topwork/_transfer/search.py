@@ -8,8 +8,8 @@ import time
 import keras
 import numpy as np
 
-from topwork._evidence.cuts import check_network
 from topwork._evidence.labelled import LabelledData
+from topwork._evidence.networks import check_network
 from topwork._features.computation import Cache
 from topwork._networks.blocks import multiply_adds
 from topwork._networks.graph import steps

@@ -10,8 +10,8 @@ from typing import Any
 import keras
 
 from topwork._errors import InputError, public
-from topwork._evidence.cuts import Weights, _check_names, _load, _weights_of
 from topwork._evidence.labelled import LabelledData
+from topwork._evidence.networks import Weights, check_names, load_network, weights_of
 from topwork._features.computation import open_cache
 from topwork._names import published
 from topwork._transfer.budget import Budget
@@ -128,7 +128,7 @@ def transfer(
     search = Search(data, task, cache, budget, verbose)
     for name in listed:
         shape = input_shape or data[0].image_shape()
-        network = _load(name, (), _weights_of(name, weights), shape)
+        network = load_network(name, (), weights_of(name, weights), shape)
         search.try_network(own_copy(network, name))
     found = search.found()
     tuned = fine_tuned(found, data[0], budget, verbose) if fine_tuning else None
@@ -144,7 +144,7 @@ def transfer(
 
 
 def _check(names: list[Any], weights: Any, task: str, minutes: float | None) -> None:
-    _check_names(names, weights, None)
+    check_names(names, weights, None)
     if task not in TASKS:
         raise InputError(f"task must be one of {', '.join(map(repr, TASKS))}. Received: {task!r}.")
     is_number = isinstance(minutes, (int, float)) and not isinstance(minutes, bool)
