@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from topwork._evidence.findings import Columns, findings_html, findings_text
 from topwork._evidence.pictures import Picture
 from topwork._figures import picture_grid
 from topwork._names import published
-from topwork._tables import html_lines, html_table, text_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_LISTED = 10
 
 
 @published
@@ -134,19 +132,10 @@ class Duplicates:
         return picture_grid("plot()", pictures, list(map(_title, shown)), nothing="no duplicates")
 
     def __str__(self) -> str:
-        if not self.rows:
-            return self._summary()
-        lines = text_table(_header(self.rows), [_cells(row, self.rows) for row in self.rows[:_LISTED]])
-        rest = len(self.rows) - _LISTED
-        more = [f"... and {rest:,} more, in .records"] if rest > 0 else []
-        return "\n".join([self._summary(), "", *lines, *more])
+        return findings_text(self._summary(), self.rows, _columns)
 
     def _repr_html_(self) -> str:
-        shown = self.rows[:_LISTED]
-        table = html_table(_header(shown), [_cells(row, shown) for row in shown]) if shown else ""
-        rest = len(self.rows) - len(shown)
-        more = f"... and {rest:,} more, in .records" if rest else ""
-        return html_lines(self._summary(), bold=1) + table + html_lines(more)
+        return findings_html(self._summary(), self.rows, _columns)
 
     def _summary(self) -> str:
         images = " + ".join(f"{n:,}" for n in self.n_images.values())
@@ -169,8 +158,8 @@ def _title(copy: Copy) -> str:
     return name if copy.label is None else f"{name}\n{copy.label}"
 
 
-def _columns(rows: Sequence[Duplicate]) -> list[tuple[str, Callable[[Duplicate], str]]]:
-    columns: list[tuple[str, Callable[[Duplicate], str]]] = [
+def _columns(rows: Sequence[Duplicate]) -> Columns:
+    columns: Columns = [
         ("kind", lambda row: f"{row.kind}, mirrored" if row.mirrored else row.kind),
         ("similarity", lambda row: f"{row.similarity:.3f}"),
         ("one", lambda row: str(row.first)),
@@ -184,11 +173,3 @@ def _columns(rows: Sequence[Duplicate]) -> list[tuple[str, Callable[[Duplicate],
             )
         )
     return columns
-
-
-def _header(rows: Sequence[Duplicate]) -> list[str]:
-    return [heading for heading, _ in _columns(rows)]
-
-
-def _cells(row: Duplicate, rows: Sequence[Duplicate]) -> list[str]:
-    return [text(row) for _, text in _columns(rows)]

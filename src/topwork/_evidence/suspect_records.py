@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from topwork._evidence.findings import Columns, findings_html, findings_text
 from topwork._evidence.pictures import Picture
 from topwork._figures import picture_grid
 from topwork._names import published
-from topwork._tables import html_lines, html_table, text_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_LISTED = 10
 
 
 @published
@@ -102,19 +100,10 @@ class Suspects:
         return picture_grid("plot()", pictures, titles, nothing="no suspects")
 
     def __str__(self) -> str:
-        if not self.rows:
-            return self._summary()
-        lines = text_table(_header(self.rows), [_cells(row, self.rows) for row in self.rows[:_LISTED]])
-        rest = len(self.rows) - _LISTED
-        more = [f"... and {rest:,} more, in .records"] if rest > 0 else []
-        return "\n".join([self._summary(), "", *lines, *more])
+        return findings_text(self._summary(), self.rows, _columns)
 
     def _repr_html_(self) -> str:
-        shown = self.rows[:_LISTED]
-        table = html_table(_header(shown), [_cells(row, shown) for row in shown]) if shown else ""
-        rest = len(self.rows) - len(shown)
-        more = f"... and {rest:,} more, in .records" if rest else ""
-        return html_lines(self._summary(), bold=1) + table + html_lines(more)
+        return findings_html(self._summary(), self.rows, _columns)
 
     def _summary(self) -> str:
         if self.task == "numbers":
@@ -133,10 +122,10 @@ def _text(label: str | float) -> str:
     return label if isinstance(label, str) else f"{label:.4g}"
 
 
-def _columns(rows: Sequence[Suspect]) -> list[tuple[str, Callable[[Suspect], str]]]:
+def _columns(rows: Sequence[Suspect]) -> Columns:
     """Headings with the text of each; what no row has is left out."""
     is_number = rows[0].probability is None
-    columns: list[tuple[str, Callable[[Suspect], str]]] = [
+    columns: Columns = [
         ("image", lambda row: str(row.index)),
         ("given", lambda row: _text(row.given)),
         ("suggested", lambda row: _text(row.suggested)),
@@ -150,11 +139,3 @@ def _columns(rows: Sequence[Suspect]) -> list[tuple[str, Callable[[Suspect], str
     if any(row.file is not None for row in rows):
         columns.append(("file", lambda row: row.file or "-"))
     return columns
-
-
-def _header(rows: Sequence[Suspect]) -> list[str]:
-    return [heading for heading, _ in _columns(rows)]
-
-
-def _cells(row: Suspect, rows: Sequence[Suspect]) -> list[str]:
-    return [text(row) for _, text in _columns(rows)]

@@ -16,7 +16,7 @@ from topwork._evidence.scores import standard_error
 from topwork._figures import thumbnail
 from topwork._interpret.answers import Answers, worst
 from topwork._interpret.calibration import Calibration, calibration_of, drawn
-from topwork._interpret.listings import Mistakes, listed_html
+from topwork._interpret.listings import LISTED, Mistakes, listed_html, listed_text
 from topwork._interpret.report_plots import plot_confusion, plot_mistakes
 from topwork._interpret.texts import image_text, share, share_texts
 from topwork._names import published
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 _COLUMNS = ("class", "precision", "recall", "F1", "images")
 # A confusion matrix of more classes does not fit on a screen; the largest confusions are listed.
 _MOST_CLASSES_IN_A_MATRIX = 12
-_LISTED = 5
 
 
 @published
@@ -183,9 +182,7 @@ class Report:
             *text_table(_COLUMNS, [row.cells() for row in self.rows]),
         ]
         lines += ["", *self._confusion_lines()]
-        if self.mistakes:
-            lines += ["", "most confident mistakes:"]
-            lines += [f"  {mistake}" for mistake in self.mistakes[:_LISTED]]
+        lines += listed_text("most confident mistakes:", self.mistakes)
         return "\n".join(lines)
 
     def _summary(self) -> str:
@@ -210,7 +207,7 @@ class Report:
 
     def _frequent_confusions(self) -> Iterator[str]:
         wrong = self.confusion - np.diag(self.confusion.diagonal())
-        for place in np.argsort(-wrong, axis=None, kind="stable")[:_LISTED]:
+        for place in np.argsort(-wrong, axis=None, kind="stable")[:LISTED]:
             true, predicted = np.unravel_index(place, wrong.shape)
             if count := wrong[true, predicted]:
                 names = f"{self.class_names[true]}, taken for {self.class_names[predicted]}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from topwork._evidence.scores import (
 from topwork._interpret.answers import Answers, worst
 from topwork._interpret.calibration import Calibration, calibration_of
 from topwork._interpret.class_report import Mistake
-from topwork._interpret.listings import Mistakes, listed_html
+from topwork._interpret.listings import Mistakes, listed_html, listed_text
 from topwork._interpret.report_plots import plot_label_rows, plot_mistakes
 from topwork._interpret.texts import share, share_texts
 from topwork._names import published
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLUMNS = ("label", "precision", "recall", "F1", "average precision", "images")
-_LISTED = 5
 
 
 @published
@@ -159,7 +158,7 @@ class LabelsReport:
 
     def __str__(self) -> str:
         lines = [*self._summary(), "", *text_table(_COLUMNS, [row.cells() for row in self.rows])]
-        return "\n".join([*lines, *self._mistake_lines()])
+        return "\n".join([*lines, *listed_text("most confident mistakes:", self.mistakes)])
 
     def _summary(self) -> tuple[str, str]:
         low, high = self.thresholds.min(), self.thresholds.max()
@@ -170,11 +169,6 @@ class LabelsReport:
             f"right decisions {self.accuracy:.2%}, images with all labels right {self.exact_match:.2%} "
             f"(threshold {limit}), expected calibration error {self.calibration_error:.3f}",
         )
-
-    def _mistake_lines(self) -> Iterator[str]:
-        if self.mistakes:
-            yield from ("", "most confident mistakes:")
-            yield from (f"  {mistake}" for mistake in self.mistakes[:_LISTED])
 
     def _repr_html_(self) -> str:
         return (

@@ -9,6 +9,7 @@ from topwork._names import published
 from topwork._tables import html_lines, html_table
 
 _MOST_ROWS = 50
+LISTED = 5
 
 
 class Record(Protocol):
@@ -53,9 +54,14 @@ class Mistakes(tuple[Item, ...]):
         return table_of(self, "no mistakes")
 
 
-def listed_html(heading: str, records: Sequence[Record], most: int = 5) -> str:
+def listed_text(heading: str, records: Sequence[Record]) -> list[str]:
+    """Lines of the first records under a heading, for a report; none where there are none."""
+    return ["", heading, *(f"  {record}" for record in records[:LISTED])] if records else []
+
+
+def listed_html(heading: str, records: Sequence[Record]) -> str:
     """The first records under a heading, for a report; nothing where there are none."""
-    return html_lines(heading) + table_of(records[:most], "") if records else ""
+    return html_lines(heading) + table_of(records[:LISTED], "") if records else ""
 
 
 def table_of(records: Sequence[Record], nothing: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from topwork._data.classes import numbers_of
 from topwork._evidence.scores import mean_score, r2, r2_error
 from topwork._figures import thumbnail
 from topwork._interpret.answers import Answers, worst
-from topwork._interpret.listings import Mistakes, listed_html
+from topwork._interpret.listings import Mistakes, listed_html, listed_text
 from topwork._interpret.report_plots import plot_mistakes, plot_numbers
 from topwork._interpret.texts import image_text, share_texts
 from topwork._names import published
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLUMNS = ("number", "mean absolute error", "± s.e.", "root mean squared error", "R²", "deviation")
-_LISTED = 5
 
 
 @published
@@ -162,18 +161,13 @@ class NumbersReport:
 
     def __str__(self) -> str:
         lines = [self._summary(), "", *text_table(_COLUMNS, [row.cells() for row in self.rows])]
-        return "\n".join([*lines, *self._mistake_lines()])
+        return "\n".join([*lines, *listed_text("farthest off:", self.mistakes)])
 
     def _summary(self) -> str:
         return (
             f"R² {self.r2:.3f} ± {self.standard_error:.3f} (standard error), mean absolute error "
             f"{self.mean_absolute_error:.4g}, {self.n_images:,} images"
         )
-
-    def _mistake_lines(self) -> Iterator[str]:
-        if self.mistakes:
-            yield from ("", "farthest off:")
-            yield from (f"  {mistake}" for mistake in self.mistakes[:_LISTED])
 
     def _repr_html_(self) -> str:
         return (
