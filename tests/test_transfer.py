@@ -20,7 +20,7 @@ from topwork._training.linear_fits import Examples
 from topwork._transfer import choice, search, stages, tuning
 from topwork._transfer.budget import Budget, duration
 from topwork._transfer.choice import Judged
-from topwork._transfer.model import build, scores_of, write_solution
+from topwork._transfer.model import build, write_solution
 from topwork._transfer.pooled import Candidate, Pooled, pooled_features
 from topwork._transfer.targets import Targets, scores_from_outputs, targets_of_table
 
@@ -129,7 +129,7 @@ class TestCandidates:
         solved = choice.solve(pooled, candidate, targets)
         model = build(pooled, candidate, targets, IMAGES)
         write_solution(model, solved)
-        scores = scores_of(pooled, candidate, solved, pooled.tables[0])
+        scores = solved.scores(pooled.read(candidate, np.arange(len(pooled.tables[0])), pooled.tables[0]))
         given = model.predict(IMAGES, verbose=0)
         if task == "classes":
             scores = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
@@ -156,7 +156,7 @@ class TestCandidates:
         solved = choice.solve(pooled, candidate, targets)
         model = build(pooled, candidate, targets, IMAGES)
         write_solution(model, solved)
-        scores = scores_of(pooled, candidate, solved, pooled.tables[0])
+        scores = solved.scores(pooled.read(candidate, np.arange(len(pooled.tables[0])), pooled.tables[0]))
         expected = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
         np.testing.assert_allclose(model.predict(IMAGES, verbose=0), expected, atol=1e-3)
 

@@ -9,15 +9,11 @@ import numpy as np
 
 from topwork._data.origin import learn_names
 from topwork._evidence.cut_features import layer_outputs
-from topwork._features.table import Table
 from topwork._networks.freezing import freeze
 from topwork._networks.heads import UNITS, add_head, set_units
 from topwork._training.linear import LinearModel
-from topwork._training.linear_fits import Array
 from topwork._transfer.pooled import Candidate, Pooled
 from topwork._transfer.targets import Targets
-
-_ROWS_AT_ONCE = 4096
 
 
 def build(pooled: Pooled, candidate: Candidate, targets: Targets, data: Any) -> keras.Model:
@@ -46,13 +42,6 @@ def write_solution(model: keras.Model, solved: LinearModel) -> None:
         scale = np.asarray(units.scale, np.float64)
         kernel, bias = kernel / scale, (bias - np.asarray(units.offset)) / scale
     model.get_layer("head_output").set_weights([kernel, bias])
-
-
-def scores_of(pooled: Pooled, candidate: Candidate, solved: LinearModel, table: Table) -> Array:
-    """What the solved head says of all images of a data set, before its activation."""
-    starts = range(0, len(table), _ROWS_AT_ONCE)
-    rows = [np.arange(start, min(start + _ROWS_AT_ONCE, len(table))) for start in starts]
-    return np.concatenate([solved.scores(pooled.read(candidate, each, table)) for each in rows])
 
 
 def recipe(candidate: Candidate, targets: Targets, input_shape: Any) -> str:
