@@ -515,7 +515,7 @@ def test_plot_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             (TRAIN[0], np.full((60, 3), 0.5)),
             (VALIDATION[0], np.full((40, 2), 0.5)),
-            r"has 3 numbers for an image, and the validation data 2\. Read both",
+            r"is 3 numbers for each image, .* the validation data has other.* \(40, 2\)",
         ),
         ((TRAIN[0], np.ones((60, 2, 2))), VALIDATION, r"must be class numbers, or one-hot"),
         (TRAIN, (VALIDATION[0], np.full((40, 3), 1)), r"one-hot, a single 1 in each row.* \[1 1 1\]"),
@@ -540,13 +540,13 @@ def test_data_that_cannot_be_compared(train: Any, validation: Any, message: str)
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        ("labels", r"rows of 0 and 1, one for each, and the training data has other"),
+        ("labels", r"rows of 0 and 1, one for each, and the training data has other.*2 for image 1\."),
         ("regression", r"task must be one of 'classes', 'labels', 'numbers', or None .*'regression'"),
     ],
 )
 def test_a_task_that_cannot_be(task: str, message: str) -> None:
     with pytest.raises(ValueError, match=rf"^compare_cuts: .*{message}"):
-        compare_cuts(small_network(), TRAIN, VALIDATION, task=task, verbose=0)
+        compare_cuts(small_network(), (TRAIN[0], 2 * TRAIN[1]), VALIDATION, task=task, verbose=0)
 
 
 @pytest.mark.parametrize(

@@ -367,14 +367,17 @@ class TestEvidence:
         ({"names": [network(), network()]}, "two of the networks are named 'small'"),
         ({"train": (IMAGES, np.zeros(24))}, "must be at least two classes"),
         ({"train": (IMAGES, LABELS - 1)}, "classes are numbered from 0. Received: the label -1."),
-        ({"task": "labels"}, "the training data needs labels of 0 and 1. Received the label 2."),
+        (
+            {"task": "labels"},
+            "the training data has other ones. Received: ndarray of shape (24,)",
+        ),
         (
             {"train": (IMAGES, np.full(24, np.nan)), "task": "numbers"},
-            "the training data needs labels that are finite numbers. Received the label nan.",
+            "is a number for each image, finite, and the training data has other labels.",
         ),
         (
             {"train": (IMAGES, np.zeros((24, 2, 2))), "task": "numbers"},
-            "the training data needs labels that are finite numbers, (images,) or (images, numbers).",
+            "is a number for each image, finite, and the training data has other labels.",
         ),
         (
             {
@@ -382,7 +385,7 @@ class TestEvidence:
                 "validation_data": (255 - IMAGES, np.zeros((24, 3))),
                 "task": "numbers",
             },
-            "the training data has 2 numbers for an image, and the validation data 3.",
+            "is 2 numbers for each image, finite, and the validation data has other labels.",
         ),
         (
             {"train": (IMAGES, LABELS, np.full(24, -1.0))},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,39 @@ import numpy.typing as npt
 from topwork._errors import InputError, described, listed
 
 Classes = npt.NDArray[np.int64]
+# Of labels of a data set, so many are looked at.
+_FIRST = 32
+
+
+def looks_like(y: Any) -> str:
+    """What labels seem to be: `"classes"`, `"one-hot"`, `"labels"` (several an image) or `"numbers"`.
+
+    What is nothing of these looks like classes, whose check says what is wrong with it.
+    """
+    labels = _as_array(y)
+    if labels.dtype.kind not in "biuf" or labels.ndim not in (1, 2):
+        return "classes"
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        if is_one_hot(labels):
+            return "one-hot"
+        return "labels" if _is_binary(labels).all() else "numbers"
+    # A later one that is not whole is a wrong class number.
+    first = labels[:_FIRST]
+    first = first[np.isfinite(first)]
+    return "classes" if (first == np.floor(first)).all() else "numbers"
+
+
+def is_one_hot(labels: Any) -> bool:
+    """Whether each row of labels (images, classes) has a single 1, and zeros."""
+    return bool(_has_single_one(labels).all())
+
+
+def _has_single_one(labels: Any) -> Any:
+    return _is_binary(labels).all(axis=1) & (labels.sum(axis=1) == 1)
+
+
+def _is_binary(labels: Any) -> Any:
+    return (labels == 0) | (labels == 1)
 
 
 def class_numbers(y: Any, subject: str, n_classes: int | None = None) -> Classes:
@@ -36,11 +70,11 @@ def class_numbers(y: Any, subject: str, n_classes: int | None = None) -> Classes
 
 
 def _from_one_hot(labels: Any, subject: str) -> Classes:
-    is_one_hot = ((labels == 0) | (labels == 1)).all(axis=1) & (labels.sum(axis=1) == 1)
-    if not is_one_hot.all():
+    fits = _has_single_one(labels)
+    if not fits.all():
         raise InputError(
             f"{subject} has labels of shape {labels.shape}, which must be one-hot, a single 1 in each "
-            f"row. Received the row: {labels[~is_one_hot][0]}. Of smoothed or mixed labels pass the ones "
+            f"row. Received the row: {labels[~fits][0]}. Of smoothed or mixed labels pass the ones "
             "that they were made from; images of several classes have no single right one."
         )
     return np.asarray(labels.argmax(axis=1))
@@ -62,11 +96,7 @@ def _whole(numbers: Any, subject: str, n_classes: int | None) -> Classes:
 def classes_of(train: Any, validation: Any) -> tuple[Classes, Classes]:
     """The classes of the images of both, numbered from 0, from their labels."""
     known, train_classes = np.unique(class_numbers(train, "the training data"), return_inverse=True)
-    if len(known) == 1:
-        raise InputError(
-            f"all images of the training data have the label {known[0]}, and a comparison needs at least "
-            "two classes. Is the data sorted by class, and only the beginning of it used?"
-        )
+    check_several(known, "the training data")
     wanted = class_numbers(validation, "the validation data")
     unknown = np.setdiff1d(wanted, known)
     if len(unknown):
@@ -77,11 +107,20 @@ def classes_of(train: Any, validation: Any) -> tuple[Classes, Classes]:
     return train_classes, np.searchsorted(known, wanted)
 
 
+def check_several(found: Any, subject: str) -> None:
+    """Raise where all images are of one class, of which nothing can be learnt."""
+    if len(found) == 1:
+        raise InputError(
+            f"all images of {subject} have the label {found[0]}, and there must be at least two classes. "
+            "Is the data sorted by class, and only the beginning of it used?"
+        )
+
+
 def multi_hot(y: Any, subject: str, n_labels: int | None = None) -> npt.NDArray[np.bool_]:
     """Whether each image has each label, (images, labels), from rows of 0 and 1.
 
     Args:
-        y: Labels, (images, labels).
+        y: Labels, (images, labels), or (images,) where there is but one.
         subject: What has them, for messages: ``"the data"``.
         n_labels: How many there are; None: as many as there are columns.
 
@@ -89,22 +128,24 @@ def multi_hot(y: Any, subject: str, n_labels: int | None = None) -> npt.NDArray[
         InputError: They are something else.
     """
     labels = _present(y, subject)
-    is_rows = labels.ndim == 2 and n_labels in (None, labels.shape[1]) and labels.dtype.kind in "biuf"
-    if not is_rows or not ((labels == 0) | (labels == 1)).all():
+    rows = labels.reshape(-1, 1) if labels.ndim == 1 and len(labels) else labels
+    is_rows = rows.ndim == 2 and n_labels in (None, rows.shape[1]) and rows.dtype.kind in "biuf"
+    if not is_rows or not _is_binary(rows).all():
         columns = "" if n_labels is None else f" of {n_labels} columns"
         raise InputError(
             f"several labels an image are rows of 0 and 1{columns}, one for each, and {subject} has "
-            f"other ones. Received: {described(y)}{_odd_row(labels)}. Where they are lists of names, "
-            "topwork.data.read_folder makes such rows of a table, task='labels'."
+            f"other ones. Received: {described(y)}{_odd_row(labels, _is_binary)}. Where they are lists "
+            "of names, topwork.data.read_folder makes such rows of a table, task='labels'."
         )
-    return labels.astype(bool)
+    return rows.astype(bool)
 
 
-def _odd_row(labels: Any) -> str:
-    if labels.ndim != 2 or labels.dtype.kind not in "biuf":
+def _odd_row(labels: Any, is_right: Callable[[Any], Any]) -> str:
+    """For a message: the first image whose labels are wrong, if it is their values that are."""
+    if labels.ndim not in (1, 2) or labels.dtype.kind not in "biuf":
         return ""
-    odd = ~((labels == 0) | (labels == 1)).all(axis=1)
-    return f", with the row {labels[odd][0]}" if odd.any() else ""
+    wrong = ~is_right(labels).reshape(len(labels), -1).all(axis=1)
+    return f", and {labels[wrong][0]} for image {wrong.argmax()}" if wrong.any() else ""
 
 
 def numbers_of(y: Any, subject: str, n_numbers: int | None = None) -> npt.NDArray[np.float64]:
@@ -125,7 +166,8 @@ def numbers_of(y: Any, subject: str, n_numbers: int | None = None) -> npt.NDArra
         columns = "a number" if n_numbers in (None, 1) else f"{n_numbers} numbers"
         raise InputError(
             f"what is to be predicted is {columns} for each image, finite, and {subject} has other "
-            f"labels. Received: {described(y)}. Leave out images whose numbers are not known."
+            f"labels. Received: {described(y)}{_odd_row(labels, np.isfinite)}. Leave out images whose "
+            "numbers are not known."
         )
     return numbers
 
@@ -135,4 +177,17 @@ def _present(y: Any, subject: str) -> Any:
         raise InputError(
             f"{subject} has no labels. Pass (images, labels), or a data set of batches of both."
         )
-    return np.asarray(y) if not isinstance(y, (tuple, list, dict)) else np.empty(0)
+    return _as_array(y)
+
+
+def _as_array(y: Any) -> Any:
+    """Of several arrays of labels, and of none, an empty one."""
+    return np.empty(0) if y is None or isinstance(y, (tuple, list, dict)) else np.asarray(y)
+
+
+# How labels are read, by the task.
+READERS: dict[str, Callable[..., npt.NDArray[Any]]] = {
+    "classes": class_numbers,
+    "labels": multi_hot,
+    "numbers": numbers_of,
+}

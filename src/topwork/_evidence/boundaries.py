@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from topwork._data.classes import class_numbers, multi_hot, numbers_of
+from topwork._data.classes import READERS
 from topwork._data.ragged import in_even_parts
 from topwork._data.reading import open_source
 from topwork._errors import InputError, public, whole_number
@@ -263,13 +263,10 @@ class _Data:
         for batch in open_source(model, self.validation).batches():
             outputs = in_even_parts(flat.predict_on_batch, batch.inputs)
             predictions.append(_answers(outputs, self.task))
-            targets.append(_LABELS[self.task.kind](batch.y, "the validation data", self.task.n))
+            targets.append(READERS[self.task.kind](batch.y, "the validation data", self.task.n))
         found = judged(self.task.kind, np.concatenate(targets), np.concatenate(predictions))
         return *found, sum(map(len, targets))
 
 
 def _answers(outputs: Any, task: Task) -> Any:
     return np.asarray(outputs, "float64") if task.kind == "numbers" else probabilities(outputs, task)
-
-
-_LABELS = {"classes": class_numbers, "labels": multi_hot, "numbers": numbers_of}

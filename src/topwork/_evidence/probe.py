@@ -8,9 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from topwork._training.linear import STRENGTHS, TOLERANCE, fit_linear
-from topwork._training.linear_fits import Array, Examples
-
-_LOSSES = {"classes": "softmax", "labels": "sigmoid", "numbers": "squared"}
+from topwork._training.linear_fits import LOSS_OF, Array, Examples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,5 +63,5 @@ def fit_probe(
         n_features=features.shape[1],
         n_outputs=int(targets.max()) + 1 if targets.ndim == 1 else targets.shape[1],
     )
-    model = fit_linear(examples, _LOSSES[task], strengths=strengths, tolerance=tolerance)
+    model = fit_linear(examples, LOSS_OF[task], strengths=strengths, tolerance=tolerance)
     return Probe(model.kernel, model.bias, model.strength)

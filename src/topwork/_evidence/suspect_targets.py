@@ -8,9 +8,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from topwork._data.classes import class_numbers
-from topwork._data.labels import label_kind
+from topwork._data.classes import READERS, check_several, looks_like
+from topwork._data.labels import LabelKind, label_kind
 from topwork._errors import InputError, described, listed, warn
+from topwork._evidence.tasks import task_of_kind
 from topwork._networks.class_names import names_in_order
 from topwork._networks.record import read_record
 from topwork._training.linear_fits import Array
@@ -33,27 +34,15 @@ def label_targets(model: keras.Model, y: Any) -> tuple[Array, str, tuple[str, ..
         found, numbers = np.unique(texts, return_inverse=True)
         return numbers, "classes", tuple(map(str, found))
     kind = label_kind(model) if getattr(model, "compiled", False) else None
-    return *_by_kind(labels, _looks_like(labels) if kind is None else kind.kind), None
+    task = task_of_kind(looks_like(labels)) if kind is None else _task(kind, labels)
+    return READERS[task](labels, "the data"), task, None
 
 
-def _looks_like(labels: Array) -> str:
-    """What kind of labels these are, where no loss says it."""
-    is_binary = bool(((labels == 0) | (labels == 1)).all())
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        is_one_hot = is_binary and bool((labels.sum(axis=1) == 1).all())
-        return "categorical" if is_one_hot else "binary" if is_binary else "numbers"
-    is_whole = labels.dtype.kind != "f" or bool((labels == np.floor(labels)).all())
-    return "sparse" if is_whole else "numbers"
-
-
-def _by_kind(labels: Array, kind: str) -> tuple[Array, str]:
-    if not np.isfinite(labels.astype(np.float64)).all():
-        raise InputError("the data has labels that are NaN or infinite. Leave such images out.")
-    if kind == "numbers":
-        return labels.reshape(len(labels), -1), "numbers"
-    if kind == "binary" and labels.ndim == 2 and labels.shape[1] > 1:
-        return labels, "labels"
-    return class_numbers(labels, "the data"), "classes"
+def _task(kind: LabelKind, labels: Array) -> str:
+    """By what the loss takes; rows of labels for sigmoid units are several an image."""
+    if kind.kind == "binary":
+        return "labels" if labels.ndim == 2 and labels.shape[1] > 1 else "classes"
+    return "numbers" if kind.kind == "numbers" else "classes"
 
 
 def named_targets(
@@ -84,11 +73,7 @@ def named_targets(
 def check_classes(classes: Array, names: Sequence[str]) -> None:
     """Raise if there is but one class; warn of those with too few images."""
     counts = np.bincount(classes, minlength=len(names))
-    if len(names) < 2:
-        raise InputError(
-            f"all {len(classes):,} labels are {names[0]}, and a label is judged by what tells its class "
-            "from others. Pass the data of all classes."
-        )
+    check_several(names, "the data")
     few = [name for name, count in zip(names, counts, strict=True) if count < _FEWEST_OF_A_CLASS]
     if few:
         warn(

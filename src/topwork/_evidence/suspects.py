@@ -26,10 +26,9 @@ from topwork._features.table import Table
 from topwork._networks.graph import require_functional
 from topwork._training.features import feature_tensor
 from topwork._training.linear import out_of_fold_scores
-from topwork._training.linear_fits import Array, Examples
+from topwork._training.linear_fits import LOSS_OF, Array, Examples
 
 _N_PICTURES = 16
-_LOSSES = {"classes": "softmax", "labels": "sigmoid", "numbers": "squared"}
 
 
 @public
@@ -141,7 +140,7 @@ def _doubts(table: Table, targets: Array, task: str, n_names: int) -> Doubts:
         n_outputs=n_names,
     )
     memory = MEMORY_FRACTION * available_memory()
-    scores = out_of_fold_scores(examples, _LOSSES[task], memory=memory)
+    scores = out_of_fold_scores(examples, LOSS_OF[task], memory=memory)
     return _DOUBTS[task](scores, targets)
 
 

@@ -11,14 +11,12 @@ import numpy as np
 
 from topwork._errors import InputError, public, public_as, warn
 from topwork._names import published
-from topwork._networks.arguments import required_whole
+from topwork._networks.arguments import check_task, required_whole
 from topwork._networks.compilation import build_optimizer, compile_arguments, fresh_optimizer
 from topwork._networks.graph import require_functional
 from topwork._networks.side_by_side import side_by_side
 from topwork._networks.tokens import class_token, has_class_token, patch_tokens
 
-_TASKS = ("classes", "labels", "numbers")
-_LISTED_TASKS = ", ".join(map(repr, _TASKS))
 # The largest standard deviation divided by the smallest, of numbers that are learnt together.
 _MOST_APART = 10
 # The name of the layer that brings what a head for numbers has learnt to the unit of the targets.
@@ -135,8 +133,7 @@ def add_head(
     if not 0 <= dropout < 1:
         raise InputError(f"dropout is a fraction, 0 <= dropout < 1. Received: {dropout!r}.")
     _check_pooling(pooling, with_layers)
-    if task not in _TASKS:
-        raise InputError(f"task must be one of {_LISTED_TASKS}. Received: {task!r}.")
+    check_task(task)
     if not learning_rate > 0:
         raise InputError(f"learning_rate must be greater than 0. Received: {learning_rate!r}.")
 

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from topwork._data.classes import is_one_hot
 from topwork._features.table import Table
 from topwork._training.linear_fits import Array, Examples
 from topwork._training.linear_head import LinearHead
@@ -60,11 +61,7 @@ def _targets(y: Any, head: LinearHead) -> Array:
             "fit_head: the training data has labels that are NaN or infinite, first at image "
             f"{int((~np.isfinite(targets)).any(axis=1).argmax())}. Leave such images out."
         )
-    return targets.argmax(axis=1) if head.loss == "softmax" and _is_one_hot(targets) else targets
-
-
-def _is_one_hot(targets: Array) -> bool:
-    return bool(((targets == 0) | (targets == 1)).all() and (targets.sum(axis=1) == 1).all())
+    return targets.argmax(axis=1) if head.loss == "softmax" and is_one_hot(targets) else targets
 
 
 def _smoothed(targets: Array, head: LinearHead) -> Array:

@@ -20,6 +20,9 @@ from topwork._training.minimise import Function, minimise
 
 Array = npt.NDArray[Any]
 
+# What a linear model is fitted by, by what its labels are.
+LOSS_OF = {"classes": "softmax", "labels": "sigmoid", "numbers": "squared"}
+
 # Numbers in the largest array of a block.
 _BLOCK_SIZE = 2**23
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import keras
 import numpy as np
 
-from topwork._data.classes import class_numbers
+from topwork._data.classes import READERS, check_several
 from topwork._errors import InputError, described
 from topwork._features.table import Table
-from topwork._training.linear_fits import Array
-
-TASKS = {"classes": "softmax", "labels": "sigmoid", "numbers": "squared"}
+from topwork._training.linear_fits import LOSS_OF, Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +31,7 @@ class Targets:
 
     @property
     def loss(self) -> str:
-        return TASKS[self.task]
+        return LOSS_OF[self.task]
 
     @property
     def figure(self) -> str:
@@ -83,44 +80,14 @@ def targets_of_table(table: Table, task: str, name: str, n_outputs: int | None =
         name: Of the data, for messages.
         n_outputs: Of the training data, if these are the validation data's; None: as many as it takes.
     """
-    if task == "classes":
-        values = class_numbers(table.y, f"the {name}", n_outputs)
-        _check_classes(values, n_outputs)
-        n = int(values.max()) + 1 if n_outputs is None else n_outputs
-    else:
-        values = _rows(table.y, task, name, n_outputs)
-        n = values.shape[1]
-    return Targets(task, values, _weights(table), n)
-
-
-def _check_classes(values: Array, n_outputs: int | None) -> None:
+    values = READERS[task](table.y, f"the {name}", n_outputs)
+    if task != "classes":
+        return Targets(task, values.astype(np.float64), _weights(table), values.shape[1])
     if values.min() < 0:
         raise InputError(f"classes are numbered from 0. Received: the label {values.min()}.")
-    if n_outputs is None and len(np.unique(values)) < 2:
-        raise InputError(
-            f"all images of the training data have the label {values[0]}, and there must be at least two "
-            "classes. Is the data sorted by class, and only the beginning of it used?"
-        )
-
-
-def _rows(y: Any, task: str, name: str, n_outputs: int | None) -> Array:
-    labels = None if y is None or isinstance(y, (dict, tuple, list)) else np.asarray(y)
-    if labels is None or labels.dtype.kind not in "biuf" or labels.ndim > 2:
-        raise InputError(
-            f"the {name} needs {_WANTED[task]}, (images,) or (images, {task}). Received: {described(y)}."
-        )
-    values = labels.reshape(len(labels), -1).astype(np.float64)
-    if not np.isfinite(values).all() or (task == "labels" and not np.isin(values, (0, 1)).all()):
-        wrong = values[~np.isfinite(values)] if task == "numbers" else values[~np.isin(values, (0, 1))]
-        raise InputError(f"the {name} needs {_WANTED[task]}. Received the label {wrong[0]:g}.")
-    if n_outputs not in (None, values.shape[1]):
-        raise InputError(
-            f"the training data has {n_outputs} {task} for an image, and the {name} {values.shape[1]}."
-        )
-    return values
-
-
-_WANTED = {"labels": "labels of 0 and 1", "numbers": "labels that are finite numbers"}
+    if n_outputs is None:
+        check_several(np.unique(values), f"the {name}")
+    return Targets(task, values, _weights(table), n_outputs or int(values.max()) + 1)
 
 
 def _weights(table: Table) -> Array:

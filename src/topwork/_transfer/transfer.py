@@ -14,12 +14,12 @@ from topwork._evidence.labelled import LabelledData
 from topwork._evidence.networks import Weights, check_names, load_network, weights_of
 from topwork._features.computation import open_cache
 from topwork._names import published
+from topwork._networks.arguments import check_task
 from topwork._transfer.budget import Budget
 from topwork._transfer.evidence import Evidence
 from topwork._transfer.search import Search, measured, solved
 from topwork._transfer.sources import own_copy, warn_of_randomness
 from topwork._transfer.stages import fine_tuned
-from topwork._transfer.targets import TASKS
 
 DEFAULT_NAMES = ("mobilenet", "efficientnet_v2_b0")
 
@@ -145,8 +145,7 @@ def transfer(
 
 def _check(names: list[Any], weights: Any, task: str, minutes: float | None) -> None:
     check_names(names, weights, None)
-    if task not in TASKS:
-        raise InputError(f"task must be one of {', '.join(map(repr, TASKS))}. Received: {task!r}.")
+    check_task(task)
     is_number = isinstance(minutes, (int, float)) and not isinstance(minutes, bool)
     if minutes is not None and not (is_number and minutes > 0):
         raise InputError(f"minutes is a number greater than 0, or None. Received: {minutes!r}.")
