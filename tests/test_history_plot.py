@@ -82,7 +82,7 @@ def test_it_can_be_saved(tmp_path: Any) -> None:
 
 
 def test_nothing_given() -> None:
-    with pytest.raises(ValueError, match=r"Received: nothing. Keep what fit returns"):
+    with pytest.raises(ValueError, match=r"^plot_history: there is no history. Keep what fit returns"):
         plot_history()
 
 
@@ -94,14 +94,14 @@ def test_not_a_history(history: Any) -> None:
 
 @pytest.mark.parametrize("labels", [["head"], "ab"])
 def test_wrong_labels(labels: Any) -> None:
-    received = re.escape(f"Received: labels={labels!r}")
-    with pytest.raises(ValueError, match=rf"each of its 2 histories. {received}. Give a list of 2"):
+    received = re.escape(f"Received: {labels!r}")
+    with pytest.raises(ValueError, match=rf"each of the 2 histories. {received}. Give a list of 2"):
         plot_history(HEAD, TUNED, labels=labels)
 
 
 def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r'plot_history\(\) draws .* pip install "topwork\[plots\]"'):
+    with pytest.raises(ImportError, match=r'drawn with matplotlib.* pip install "topwork\[plots\]"'):
         plot_history(HEAD)
 
 
@@ -110,7 +110,7 @@ def test_a_notebook_is_prepared_and_shows_nothing_twice(monkeypatch: pytest.Monk
     import matplotlib.pyplot as plt
 
     monkeypatch.setattr(matplotlib, "get_backend", lambda: "inline")
-    new_figure("test")
+    new_figure()
     assert plt.get_fignums() == []
 
 

@@ -22,11 +22,10 @@ BLUE, RED, YELLOW = "#4477AA", "#EE6677", "#CCBB44"
 _MOST_LETTERS = 30
 
 
-def new_figure(caller: str, **options: Any) -> Figure:
+def new_figure(**options: Any) -> Figure:
     """An empty figure that a notebook shows once.
 
     Args:
-        caller: The public function that draws, for the message.
         **options: For the figure: ``figsize``, in inches.
 
     Raises:
@@ -37,8 +36,7 @@ def new_figure(caller: str, **options: Any) -> Figure:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(
-            f"{caller} draws with matplotlib, which is not installed. Install it: "
-            'pip install "topwork[plots]"'
+            'figures are drawn with matplotlib, which is not installed: pip install "topwork[plots]"'
         ) from error
     if "inline" in matplotlib.get_backend():
         _let_notebook_show_figures()
@@ -73,7 +71,6 @@ def displayable(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 
 def picture_grid(
-    caller: str,
     pictures: Sequence[npt.NDArray[Any]],
     titles: Sequence[str],
     *,
@@ -84,7 +81,6 @@ def picture_grid(
     """Pictures in rows, each with its title above.
 
     Args:
-        caller: The public function that draws, for the message.
         pictures: (height, width, channels) each, of whatever size.
         titles: One for each.
         notes: To write below each, small.
@@ -94,7 +90,7 @@ def picture_grid(
     columns = max(min(columns, len(pictures)), 1)
     rows = max(math.ceil(len(pictures) / columns), 1)
     n_lines = max((title.count("\n") for title in titles), default=1)
-    figure = new_figure(caller, figsize=(1.9 * columns, (2.1 + 0.2 * n_lines) * rows))
+    figure = new_figure(figsize=(1.9 * columns, (2.1 + 0.2 * n_lines) * rows))
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")

@@ -177,7 +177,7 @@ def _axis_name(row: Row) -> str:
 
 def _new_axes(labels: list[str]) -> Any:
     size = (4.9 + 0.08 * max(map(len, labels)), 1.3 + 0.28 * len(labels))
-    return new_figure("plot()", figsize=size).subplots()
+    return new_figure(figsize=size).subplots()
 
 
 def _draw(axes: Any, place: int, row: Row, colour: str, *, is_best: bool) -> None:

@@ -129,7 +129,7 @@ class Duplicates:
         """
         shown = [copy for row in self.rows for copy in row if _is_shown(row)]
         pictures = [copy.image for copy in shown if copy.image is not None]
-        return picture_grid("plot()", pictures, list(map(_title, shown)), nothing="no duplicates")
+        return picture_grid(pictures, list(map(_title, shown)), nothing="no duplicates")
 
     def __str__(self) -> str:
         return findings_text(self._summary(), self.rows, _columns)

@@ -97,7 +97,7 @@ class Suspects:
         shown = [row for row in self.rows if row.image is not None]
         titles = [f"{row.index}: {_text(row.given)}\n→ {_text(row.suggested)}?" for row in shown]
         pictures = [row.image for row in shown if row.image is not None]
-        return picture_grid("plot()", pictures, titles, nothing="no suspects")
+        return picture_grid(pictures, titles, nothing="no suspects")
 
     def __str__(self) -> str:
         return findings_text(self._summary(), self.rows, _columns)

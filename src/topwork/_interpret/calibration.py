@@ -47,18 +47,15 @@ class Calibration:
         gaps = np.abs(self.probabilities - self.frequencies)[filled]
         return float((gaps * self.counts[filled]).sum() / self.counts.sum())
 
-    def plot(self, caller: str = "plot()") -> Figure:
+    def plot(self) -> Figure:
         """Draw the reliability diagram: how often answers are right, against how sure the model is.
 
         Below, how many answers there are of each probability. A dot under the diagonal: too sure.
 
-        Args:
-            caller: The function to name if matplotlib is missing.
-
         Raises:
             ImportError: matplotlib is not installed.
         """
-        figure = new_figure(caller, figsize=(4.2, 4.6))
+        figure = new_figure(figsize=(4.2, 4.6))
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         filled = self.counts > 0
         places, heights = self.probabilities[filled], self.frequencies[filled]
@@ -103,4 +100,4 @@ def drawn(calibration: Calibration | None) -> Figure:
             "plot_calibration() draws probabilities, and this report was made by hand, without any. "
             "Make it with interpret.report(model, data)."
         )
-    return calibration.plot("plot_calibration()")
+    return calibration.plot()

@@ -70,7 +70,7 @@ class HeatMap:
         Raises:
             ImportError: matplotlib is not installed.
         """
-        figure = new_figure("plot()", figsize=(6.4, 3.2))
+        figure = new_figure(figsize=(6.4, 3.2))
         left, right = figure.subplots(1, 2)
         for axes in (left, right):
             axes.imshow(displayable(self.image), cmap="gray", vmin=0, vmax=255)

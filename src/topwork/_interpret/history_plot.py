@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from topwork._errors import InputError, public
 from topwork._figures import BLUE, RED, new_figure
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 Phase = Mapping[str, Sequence[float]]
 
 
+@public
 def plot_history(*histories: Any, labels: Sequence[str] | None = None) -> Figure:
     """Draw accuracy and loss over the epochs of one training, or of several phases of one.
 
@@ -43,13 +45,13 @@ def plot_history(*histories: Any, labels: Sequence[str] | None = None) -> Figure
     """
     phases = [_phase(history) for history in histories]
     if not phases:
-        raise ValueError(
-            "plot_history() takes what fit returned, one History or several. Received: nothing. "
-            "Keep what fit returns, history = tw.fit(...), and give it: plot_history(history)."
+        raise InputError(
+            "there is no history. Keep what fit returns, history = tw.fit(...), and give it: "
+            "plot_history(history)."
         )
     names = _labels(labels, len(phases))
     quantities = _quantities(phases)
-    figure = new_figure("plot_history()", figsize=(4.8 * len(quantities), 3.4))
+    figure = new_figure(figsize=(4.8 * len(quantities), 3.4))
     for axes, quantity in zip(
         figure.subplots(1, len(quantities), squeeze=False)[0], quantities, strict=True
     ):
@@ -61,8 +63,8 @@ def plot_history(*histories: Any, labels: Sequence[str] | None = None) -> Figure
 def _phase(history: Any) -> Phase:
     phase = getattr(history, "history", history)
     if not isinstance(phase, Mapping) or not any(phase.values()):
-        raise ValueError(
-            "plot_history() takes what fit returned, of at least one epoch, or the dict in its "
+        raise InputError(
+            "a history is what fit returned, of at least one epoch, or the dict in its "
             f".history. Received: {history!r}. Give one for each phase: plot_history(head, tuned)."
         )
     return phase
@@ -72,9 +74,9 @@ def _labels(labels: Sequence[str] | None, n_phases: int) -> Sequence[str]:
     if labels is None:
         return [f"phase {number}" for number in range(1, n_phases + 1)]
     if isinstance(labels, str) or len(labels) != n_phases:
-        raise ValueError(
-            f"plot_history() takes one label for each of its {n_phases} histories. Received: "
-            f"labels={labels!r}. Give a list of {n_phases}, or none."
+        raise InputError(
+            f"labels has a name for each of the {n_phases} histories. Received: {labels!r}. Give a list "
+            f"of {n_phases}, or none."
         )
     return labels
 

@@ -154,7 +154,7 @@ class LabelsReport:
         Raises:
             ImportError: matplotlib is not installed.
         """
-        return self.calibration.plot("plot_calibration()")
+        return self.calibration.plot()
 
     def __str__(self) -> str:
         lines = [*self._summary(), "", *text_table(_COLUMNS, [row.cells() for row in self.rows])]

@@ -25,7 +25,7 @@ def plot_confusion(confusion: npt.NDArray[np.int64], class_names: Sequence[str])
     """Draw counts as numbers, and the fraction of the row, which is the class shown, as colour."""
     n = len(class_names)
     side = min(2.2 + 0.45 * n, 9)
-    figure = new_figure("plot()", figsize=(side + 1.2, side))
+    figure = new_figure(figsize=(side + 1.2, side))
     axes = figure.subplots()
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -62,13 +62,13 @@ def plot_mistakes(mistakes: Sequence[Any], titles: Sequence[str]) -> Figure:
     """Draw pictures in a grid, each with its title above and the name of its file below."""
     pictures = [mistake.image for mistake in mistakes]
     names = [os.path.basename(mistake.file or "") for mistake in mistakes]  # noqa: PTH119
-    return picture_grid("plot_mistakes()", pictures, titles, notes=names, nothing="no mistakes")
+    return picture_grid(pictures, titles, notes=names, nothing="no mistakes")
 
 
 def plot_label_rows(rows: Sequence[Any], mean: float) -> Figure:
     """Draw precision, recall and average precision of each label, from the top down."""
     n = len(rows)
-    figure = new_figure("plot()", figsize=(5.6, 1.5 + 0.3 * min(n, _MOST_NAMES)))
+    figure = new_figure(figsize=(5.6, 1.5 + 0.3 * min(n, _MOST_NAMES)))
     axes = figure.subplots()
     places = np.arange(n)
     # One beside the other where they are the same.
@@ -106,7 +106,7 @@ def plot_numbers(rows: Sequence[Any], targets: npt.NDArray[Any], predictions: np
     n = min(len(rows), _MOST_PANELS)
     columns = min(n, 3)
     n_rows = math.ceil(n / columns)
-    figure = new_figure("plot()", figsize=(3.7 * columns, 3.7 * n_rows))
+    figure = new_figure(figsize=(3.7 * columns, 3.7 * n_rows))
     grid = figure.subplots(n_rows, columns, squeeze=False)
     for axes in grid.flat[n:]:
         axes.axis("off")

@@ -64,7 +64,7 @@ class RangeTest:
 
     def plot(self) -> Figure:
         """A figure of the losses over the rates, the best one marked."""
-        figure = new_figure("RangeTest.plot", figsize=(6, 3.5))
+        figure = new_figure(figsize=(6, 3.5))
         axes = figure.add_subplot(xscale="log", xlabel="learning rate", ylabel="loss (smoothed)")
         axes.plot(self.rates, self.losses, color=BLUE)
         axes.axvline(self.best, color=RED, linestyle="--", label=f"best: {self.best:.2g}")
@@ -166,9 +166,9 @@ def _as_it_was(model: keras.Model) -> Iterator[None]:
 
 def _losses(model: Any, tail: Any, table: Any, rates: Any, batch_size: int) -> list[float]:
     """Smoothed losses of steps at these rates, as far as they do not diverge."""
-    simple_optimizers(model.optimizer, "find_learning_rate")
+    simple_optimizers(model.optimizer)
     optimizer = fresh_optimizer(model.optimizer)
-    (simple, *others) = simple_optimizers(optimizer, "find_learning_rate")
+    (simple, *others) = simple_optimizers(optimizer)
     shares = [float(each.learning_rate) / float(simple.learning_rate) for each in others]
     variables = model.trainable_variables
     optimizer.build(variables)

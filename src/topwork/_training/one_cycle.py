@@ -9,6 +9,8 @@ from typing import Any
 
 import keras
 
+from topwork._errors import InputError, public_as
+
 # A head on frozen features learns well at these peaks. Keras' defaults are made for a constant rate.
 _PEAK, _PEAK_OF_SGD = 1e-3, 1e-2
 
@@ -47,18 +49,19 @@ class OneCycle(keras.callbacks.Callback):
         0.5
     """
 
+    @public_as("OneCycle")
     def __init__(self, peak: float | None = None, *, warmup: float = 0.1) -> None:
         super().__init__()
         is_number = isinstance(peak, numbers.Real) and not isinstance(peak, bool)
         if peak is not None and not (is_number and 0 < peak < math.inf):
-            raise ValueError(
-                f"OneCycle takes as peak a rate greater than 0, or None. Received: peak={peak!r}. Try "
-                "1e-3, or what find_learning_rate finds."
+            raise InputError(
+                f"peak is a rate greater than 0, or None. Received: {peak!r}. Try 1e-3, or what "
+                "find_learning_rate finds."
             )
         if not 0 <= warmup < 1:
-            raise ValueError(
-                "OneCycle takes as warmup the part of the steps in which the rate rises, 0 <= warmup "
-                f"< 1. Received: warmup={warmup!r}."
+            raise InputError(
+                "warmup is the part of the steps in which the rate rises, 0 <= warmup < 1. Received: "
+                f"{warmup!r}."
             )
         self.peak, self.warmup = None if peak is None else float(peak), float(warmup)
         self._before: list[tuple[Any, float]] = []
@@ -67,10 +70,11 @@ class OneCycle(keras.callbacks.Callback):
         self._n_steps: int | None = None
         self._n_seen = 0
 
+    @public_as("OneCycle")
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """Note the rates that the optimizer has; called by Keras."""
         self.restore()
-        optimizers = simple_optimizers(self.model.optimizer, "OneCycle")
+        optimizers = simple_optimizers(self.model.optimizer)
         self._before = [(each, float(each.learning_rate)) for each in optimizers]
         self._first_epoch = None
         self._n_steps = self.params.get("steps")
@@ -122,17 +126,16 @@ def default_peak(optimizer: keras.optimizers.Optimizer) -> float:
     return _PEAK_OF_SGD if isinstance(optimizer, keras.optimizers.SGD) else _PEAK
 
 
-def simple_optimizers(optimizer: Any, caller: str) -> list[Any]:
+def simple_optimizers(optimizer: Any) -> list[Any]:
     """The optimizers that an optimizer is made of, each with a learning rate that can be set."""
     inner = getattr(optimizer, "inner_optimizer", None)
     if inner is not None:
-        return simple_optimizers(inner, caller)
+        return simple_optimizers(inner)
     found = list(getattr(optimizer, "optimizers", None) or [optimizer])
     for each in found:
         if isinstance(each.get_config().get("learning_rate"), dict):
-            raise ValueError(
-                f"{caller} sets the learning rate, and the optimizer {each.name!r} has a schedule that "
-                "sets it too. Leave one of them out: compile with a number, optimizer=Adam(1e-3), or "
-                f"train without {caller}."
+            raise InputError(
+                f"the optimizer {each.name!r} has a schedule that sets the learning rate, which is to be "
+                "set here. Compile with a number, optimizer=Adam(1e-3), or train with the schedule alone."
             )
     return found

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import keras
 
-from topwork._errors import closest
+from topwork._errors import InputError, closest, public_as
 from topwork._voice import say
 
 Mode = Literal["auto", "min", "max"]
@@ -39,16 +39,18 @@ class StopAt(keras.callbacks.Callback):
         1
     """
 
+    @public_as("StopAt")
     def __init__(self, value: float, monitor: str = "accuracy", *, mode: Mode = "auto") -> None:
         super().__init__()
-        self._mode = _resolved_mode("StopAt", monitor, mode)
+        self._mode = _resolved_mode(monitor, mode)
         _check_reachable(value, monitor)
         self.value = value
         self.monitor = monitor
 
+    @public_as("StopAt")
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Stop if the value was reached; called by Keras."""
-        figure = _figure("StopAt", self.monitor, logs or {})
+        figure = _figure(self.monitor, logs or {})
         if _at_least_as_good(figure, self.value, self._mode):
             self.model.stop_training = True
             say(
@@ -96,6 +98,7 @@ class KeepBest(keras.callbacks.Callback):
         True
     """
 
+    @public_as("KeepBest")
     def __init__(
         self,
         monitor: str = "val_accuracy",
@@ -105,7 +108,7 @@ class KeepBest(keras.callbacks.Callback):
         verbose: bool = True,
     ) -> None:
         super().__init__()
-        self._mode = _resolved_mode("KeepBest", monitor, mode)
+        self._mode = _resolved_mode(monitor, mode)
         self._baseline = None if baseline is None else _baseline_figure(baseline, monitor)
         self._verbose = verbose
         self._guarded: keras.Model | None = None
@@ -115,6 +118,7 @@ class KeepBest(keras.callbacks.Callback):
         self.monitor = monitor
         self.best: float | None = None
 
+    @public_as("KeepBest")
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """Note what has to be beaten; called by Keras."""
         self._check_same_model()
@@ -128,9 +132,10 @@ class KeepBest(keras.callbacks.Callback):
                 "will be kept. To guard a phase against the one before, give both the same KeepBest."
             )
 
+    @public_as("KeepBest")
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Remember the weights if they are the best so far; called by Keras."""
-        self._last = _figure("KeepBest", self.monitor, logs or {})
+        self._last = _figure(self.monitor, logs or {})
         if self.best is None or _at_least_as_good(self._last, self.best, self._mode):
             self._remember(self._last, f"after epoch {epoch + 1}")
 
@@ -151,8 +156,8 @@ class KeepBest(keras.callbacks.Callback):
 
     def _check_same_model(self) -> None:
         if self._guarded is not None and self._guarded is not self.model:
-            raise ValueError(
-                f"This KeepBest holds the weights of model {self._guarded.name!r} and cannot guard "
+            raise InputError(
+                f"this KeepBest holds the weights of model {self._guarded.name!r} and cannot guard "
                 f"another one. Received: a fit of {self.model.name!r}, a different object. Make a "
                 "new KeepBest() for each model; for a model that was saved and loaded again, give it "
                 "baseline=, the figure reached before."
@@ -164,11 +169,11 @@ class KeepBest(keras.callbacks.Callback):
             say(line, (self.params or {}).get("verbose"))
 
 
-def _resolved_mode(caller: str, monitor: str, mode: Mode) -> Mode:
+def _resolved_mode(monitor: str, mode: Mode) -> Mode:
     if mode not in ("auto", "min", "max"):
-        raise ValueError(
-            f"{caller} takes mode 'auto', 'min' or 'max'. Received: mode={mode!r}. Use 'max' where "
-            "more is better and 'min' where less is; 'auto' decides by the name of the quantity."
+        raise InputError(
+            f"mode must be 'auto', 'min' or 'max'. Received: {mode!r}. Use 'max' where more is better "
+            "and 'min' where less is; 'auto' decides by the name of the quantity."
         )
     if mode != "auto":
         return mode
@@ -177,23 +182,23 @@ def _resolved_mode(caller: str, monitor: str, mode: Mode) -> Mode:
 
 def _check_reachable(value: float, monitor: str) -> None:
     if not math.isfinite(value):
-        raise ValueError(
-            f"StopAt takes a finite number. Received: value={value!r}. Give the {monitor} at which "
-            "training may stop."
+        raise InputError(
+            f"value must be a finite number. Received: {value!r}. Give the {monitor} at which training "
+            "may stop."
         )
     if monitor.endswith(("accuracy", "acc")) and not 0 <= value <= 1:
         percent = f": write {value / 100:g} for {value:g} %" if 1 < value <= 100 else ""
-        raise ValueError(
-            f"StopAt cannot wait for {monitor} to reach {value:g}: Keras measures accuracies as "
-            f"fractions from 0 to 1{percent}. Received: value={value!r}. Give a value in that range."
+        raise InputError(
+            f"{monitor} never reaches {value:g}: Keras measures accuracies as fractions from 0 to 1"
+            f"{percent}. Received: value={value!r}. Give a value in that range."
         )
 
 
-def _figure(caller: str, monitor: str, logs: Mapping[str, float]) -> float:
+def _figure(monitor: str, logs: Mapping[str, float]) -> float:
     if monitor in logs:
         return float(logs[monitor])
-    raise ValueError(
-        f"{caller} watches {monitor!r}, which this training does not measure. Received from it: "
+    raise InputError(
+        f"monitor={monitor!r} is not measured in this training. Received from it: "
         f"{', '.join(map(repr, logs)) or 'nothing'}. Closest: {closest(monitor, logs) or 'none'}. "
         + _next_step(monitor, logs)
     )
@@ -208,12 +213,12 @@ def _next_step(monitor: str, logs: Mapping[str, float]) -> str:
 def _baseline_figure(baseline: float | keras.callbacks.History, monitor: str) -> float:
     if isinstance(baseline, keras.callbacks.History):
         last = {name: figures[-1] for name, figures in baseline.history.items() if figures}
-        return _figure("KeepBest(baseline=History)", monitor, last)
+        return _figure(monitor, last)
     if isinstance(baseline, (int, float)) and math.isfinite(baseline):
         return float(baseline)
-    raise ValueError(
-        "KeepBest takes as baseline a finite number or the History that fit returned. Received: "
-        f"baseline={baseline!r}. Give the {monitor} that the model has reached so far."
+    raise InputError(
+        f"baseline must be a finite number or the History that fit returned. Received: {baseline!r}. "
+        f"Give the {monitor} that the model has reached so far."
     )
 
 

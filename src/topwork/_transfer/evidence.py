@@ -147,7 +147,7 @@ class Evidence:
         shown = [_drawn(each) for each in self.decisions]
         heights = [1.1 + 0.26 * len(options) for options in shown]
         longest = max(len(option.name) for options in shown for option in options)
-        figure = new_figure("plot()", figsize=(4.6 + 0.085 * longest, sum(heights)))
+        figure = new_figure(figsize=(4.6 + 0.085 * longest, sum(heights)))
         panels = figure.subplots(len(shown), squeeze=False, height_ratios=heights)[:, 0]
         for axes, decision, options in zip(panels, self.decisions, shown, strict=True):
             _draw(axes, decision, options)
