@@ -153,6 +153,8 @@ def test_many_models_are_no_reason_to_warn_of_retracing() -> None:
         for _ in range(6):
             tw.fit(new_model(), IMAGES, LABELS, validation_data=HELD_OUT, verbose=0)
             tw.fit(new_model(), IMAGES, LABELS, validation_data=HELD_OUT, cache=False, verbose=0)
+            tw.predict(new_model(), IMAGES)
+            tw.interpret.grad_cam(new_model(), IMAGES[0])
     assert [each for each in messages if "retracing" in each] == []
 
 

@@ -234,3 +234,10 @@ def test_tracings_are_counted_by_function() -> None:
     # What TensorFlow counts by, which would be the code of one line of Keras.
     assert found[0]._key_for_call_stats is not found[1]._key_for_call_stats  # type: ignore[attr-defined]
     assert found[0]._key_for_call_stats is found[0].python_function  # type: ignore[attr-defined]
+
+
+def test_predictions_count_tracing_by_themselves_too() -> None:
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    zeros = np.zeros((3, 2), "float32")
+    np.testing.assert_array_equal(private.predict_on_batch(model, zeros), model.predict_on_batch(zeros))
+    assert model.predict_function._key_for_call_stats is model.predict_function.python_function

@@ -21,6 +21,7 @@ from topwork._networks.classifier import Task, names_of_classes, probabilities, 
 from topwork._networks.graph import Step, bottlenecks, has_graph, steps
 from topwork._networks.tokens import tokens_of
 from topwork._networks.unnesting import unnested
+from topwork._private_keras import predict_on_batch
 
 # How many blocks of a transformer are looked at from its end; the last but one is nearly always the one.
 _MOST_BLOCKS = 4
@@ -141,7 +142,7 @@ def grad_cam(
     pixels = ImageReader(model, task.n).read(image)
     graph = _graph(model)
     candidates = graph.last() if layer is None else graph.named(layer)
-    values = _answers(model.predict_on_batch(pixels[None]), task)
+    values = _answers(predict_on_batch(model, pixels[None]), task)
     index = _checked_index(class_index, values, task)
     coarse, chosen = _class_activation_map(graph, candidates, pixels[None], index, task)
     fine = tf.image.resize(coarse[..., None], pixels.shape[:2], "bilinear").numpy()[..., 0]

@@ -32,6 +32,7 @@ from topwork._networks.classifier import (
     task_of,
     thresholds,
 )
+from topwork._private_keras import predict_on_batch
 
 _BATCH_SIZE = 32
 
@@ -156,7 +157,7 @@ def predict(
     limits = thresholds(threshold, task, names)
     predictions: Predictions[Prediction] = Predictions()
     for titles, pixels in _batches(model, images, task):
-        values = _values(model.predict_on_batch(pixels), task)
+        values = _values(predict_on_batch(model, pixels), task)
         predictions += [
             _prediction(title, row, names, task, top, limits)
             for title, row in zip(titles, values, strict=True)

@@ -13,6 +13,7 @@ from topwork._evidence.networks import check_network
 from topwork._features.computation import Cache
 from topwork._networks.blocks import multiply_adds
 from topwork._networks.graph import steps
+from topwork._private_keras import predict_on_batch
 from topwork._training.data_arguments import check_same_classes
 from topwork._transfer import choice
 from topwork._transfer.budget import Budget, duration
@@ -155,7 +156,7 @@ def measured(model: keras.Model, found: Found, data: list[LabelledData]) -> str:
         return "There was no validation data: measure the model on images that are not in it."
     targets = found.targets[1]
     batches = opened(data[1], model, targets.task).batches()
-    outputs = np.concatenate([model.predict_on_batch(batch.inputs[0]) for batch in batches])
+    outputs = np.concatenate([predict_on_batch(model, batch.inputs[0]) for batch in batches])
     right = targets.right(scores_from_outputs(outputs, targets.task), np.arange(len(outputs)))
     value, error = float(right.mean()), choice.mean_error(right)
     on = f"on {len(right):,} validation images"
