@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,25 @@ def test_a_comparison_and_a_table_of_layers(model: keras.Model) -> None:
     assert " not trainable" in tw.describe(model)._repr_html_()
 
 
+def test_at_a_prompt_results_are_what_they_print(model: keras.Model) -> None:
+    train, others = (IMAGES[:20], CLASSES[:20]), (IMAGES[20:], CLASSES[20:])
+    report = tw.interpret.report(model, others)
+    results: list[Any] = [
+        tw.describe(model),
+        tw.compare_cuts(model, train, others, cut_layers=["map"], verbose=0),
+        tw.callbacks.find_learning_rate(model, *train, steps=20, verbose=0),
+        tw.data.find_duplicates(IMAGES[:4], IMAGES[2:6], verbose=0),
+        tw.predict(model, IMAGES[:3]),
+        report,
+        report.mistakes,
+    ]
+    for found in results:
+        assert repr(found) == str(found)
+        assert "array(" not in repr(found)
+    assert "array(" not in repr(results[3].rows)
+    assert re.fullmatch(r"Calibration\(error=0\.\d{3}, 20 answers in 15 bins\)", repr(report.calibration))
+
+
 class TestReport:
     def report(self, n_classes: int = 2) -> Any:
         inputs = keras.Input((8, 8, 3))
@@ -98,7 +118,7 @@ class TestReport:
         rows = table_of(mistakes)
         assert rows[0] == ["", "image", "shows", "taken for", "probability"]
         assert len(rows) == 1 + len(mistakes)
-        assert mistakes._repr_html_().count('<img src="data:image/png;base64,') == len(mistakes)
+        assert mistakes._repr_html_().count('<img alt="the image" src="data:image') == len(mistakes)
         assert len(table_of(mistakes[:2])) == 3
         assert mistakes[:0]._repr_html_() == "<div>no mistakes</div>"
         assert "array" not in repr(mistakes)

@@ -133,4 +133,5 @@ def thumbnail(image: npt.NDArray[Any], side: int = 64) -> Html:
     small = np.ascontiguousarray(pixels[::step, ::step])
     png = tf.io.encode_png(small if small.ndim == 3 else small[..., None]).numpy()
     data = base64.b64encode(png).decode()
-    return Html(f'<img src="data:image/png;base64,{data}" style="max-width: none; height: {side}px">')
+    style = f"max-width: none; height: {side}px"
+    return Html(f'<img alt="the image" src="data:image/png;base64,{data}" style="{style}">')

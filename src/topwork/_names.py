@@ -15,11 +15,14 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def published(cls: Class) -> Class:
     """Give a class of results the address `topwork.types`, for pickles and messages.
 
-    The module that defines it may then move, and what was pickled before is still found.
+    The module that defines it may then move, and what was pickled before is still found. What is a table
+    in a notebook is a table at a Python prompt too, and not a screen full of fields.
     """
     # Resolved now: later they would be looked for in `topwork.types`.
     cls.__annotations__ = typing.get_type_hints(cls)
     cls.__module__ = "topwork.types"
+    if {"_repr_html_", "__str__"} <= vars(cls).keys():
+        cls.__repr__ = cls.__str__  # type: ignore[attr-defined]
     return cls
 
 

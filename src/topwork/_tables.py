@@ -87,6 +87,7 @@ def html_table(
         lines.append(columns.html(cells, style=styles.get(number, "")))
     head = columns.html(header, tag="th")
     box = f"max-height: {height}; overflow: auto" if height else "overflow-x: auto"
+    box += "; margin: 0.3em 0 0.6em"
     return (
         f'<div style="{box}"><table style="{_TABLE}"><thead>{head}</thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ class Copy:
     index: int
     file: str | None
     label: str | None
-    image: Picture | None = None
+    image: Picture | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         return f"{self.part} {self.index}" if self.file is None else self.file

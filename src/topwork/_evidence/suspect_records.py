@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from topwork._evidence.findings import Columns, findings_html, findings_text
@@ -39,7 +39,7 @@ class Suspect:
     doubt: float
     probability: float | None
     name: str | None = None
-    image: Picture | None = None
+    image: Picture | None = field(default=None, repr=False)
 
     @property
     def record(self) -> dict[str, Any]:

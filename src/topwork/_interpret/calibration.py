@@ -35,6 +35,9 @@ class Calibration:
     probabilities: npt.NDArray[np.float64]
     frequencies: npt.NDArray[np.float64]
 
+    def __repr__(self) -> str:
+        return f"Calibration(error={self.error:.3f}, {self.counts.sum():,} answers in {len(self.counts)} bins)"
+
     @property
     def error(self) -> float:
         """The expected calibration error, the mean of `abs(probability - frequency)` over all answers.
