@@ -22,7 +22,7 @@ def published(cls: Class) -> Class:
     cls.__annotations__ = typing.get_type_hints(cls)
     cls.__module__ = "topwork.types"
     if {"_repr_html_", "__str__"} <= vars(cls).keys():
-        cls.__repr__ = cls.__str__  # type: ignore[attr-defined]
+        cls.__repr__ = cls.__str__  # type: ignore[method-assign]
     return cls
 
 

@@ -36,7 +36,8 @@ class Calibration:
     frequencies: npt.NDArray[np.float64]
 
     def __repr__(self) -> str:
-        return f"Calibration(error={self.error:.3f}, {self.counts.sum():,} answers in {len(self.counts)} bins)"
+        n_answers, n_bins = self.counts.sum(), len(self.counts)
+        return f"Calibration(error={self.error:.3f}, {n_answers:,} answers in {n_bins} bins)"
 
     @property
     def error(self) -> float:
