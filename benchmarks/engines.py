@@ -3,9 +3,9 @@
     python benchmarks/engines.py --material DIR [--cache-dir DIR]
 
 `DIR` has `data/<set>/{train,test}/<class>/` and `weights/`. Speed: a batch of photographs, each engine in
-turn, `--rounds` times, medians. "Times" is the ratio of processor time, which what else the machine does
-disturbs less than the clock. Difference: of the features of that batch from those of TensorFlow in
-float32, as a part of their size, the mean. Accuracy:
+turn, `--rounds` times, medians. "Times" is how many times as fast as TensorFlow in float32, by the clock and
+by processor time, which what else the machine does disturbs less. Difference: of the features of that
+batch from those of TensorFlow in float32, as a part of their size, the mean. Accuracy:
 `fit_head` on the training images, measured on the test images with features of the same engine, and, in
 brackets, by the whole Keras model in float32 with the same head. The last column is the standard error.
 """
@@ -34,7 +34,8 @@ def main() -> None:
     arguments = parse()
     with tempfile.TemporaryDirectory() as folder:
         cache_dir = arguments.cache_dir or Path(folder)
-        header = ["network", "engine", "images/s", "CPU ms", "times", "difference", *arguments.sets]
+        figures = ["images/s", "times", "CPU ms", "times by CPU", "difference"]
+        header = ["network", "engine", *figures, *arguments.sets]
         print("|", " | ".join(header), "|\n|", " | ".join(["---"] * len(header)), "|", flush=True)
         for name in arguments.networks:
             for row in rows(arguments, name, cache_dir):
@@ -66,8 +67,11 @@ def rows(arguments: Any, name: str, cache_dir: Path) -> list[list[str]]:
     table = []
     for engine in ENGINES:
         speed, cpu, difference = found[engine]
-        times = found[ENGINES[0]][1] / cpu
-        figures = f"{speed:.1f}", f"{cpu:.1f}", f"{times:.2f}", f"{100 * difference:.2g} %"
+        plain_speed, plain_cpu, _ = found[ENGINES[0]]
+        figures = (
+            *(f"{speed:.1f}", f"{speed / plain_speed:.2f}"),
+            *(f"{cpu:.1f}", f"{plain_cpu / cpu:.2f}", f"{100 * difference:.2g} %"),
+        )
         row = [name, " ".join(engine), *figures]
         for each, (train, test) in data.items():
             if " ".join(engine) in arguments.judge:

@@ -28,7 +28,6 @@ from topwork._data.reading import Batch, Source
 from topwork._features import rows as rows_module
 from topwork._features import temporary
 from topwork._features.compute import compute_table
-from topwork._features.digests import digests
 from topwork._features.fingerprint import fingerprint
 from topwork._features.frozen_part import BATCH_SIZE, FrozenPart, in_full_batches
 from topwork._features.rows import RowBuffer, RowLayout
@@ -309,18 +308,6 @@ def test_batches_are_full_and_in_order(parts: list[tuple[int, bool]]) -> None:
 
 
 # Addresses
-
-
-def test_a_digest_is_that_of_all_bytes_and_of_the_shape() -> None:
-    images = np.zeros((3, 4, 2), "float32")
-    images[1, 3, 1] = 1e-30
-    keys = digests([images])
-    assert keys.shape == (3, 16)
-    assert (keys[0] == keys[2]).all()
-    assert (keys[0] != keys[1]).any()
-    assert (digests([images[:1].reshape(1, 2, 4)]) != keys[:1]).any()
-    assert (digests([images, images]) != keys).any()
-    np.testing.assert_array_equal(digests([images[::-1]]), keys[::-1])
 
 
 def small(

@@ -19,8 +19,8 @@ import tensorflow as tf
 from keras import layers
 
 import topwork as tw
+from topwork._data.digests import digests
 from topwork._features import computation, sinks
-from topwork._features.digests import digests
 from topwork._features.fingerprint import fingerprint
 from topwork._features.frozen_part import FrozenPart
 from topwork._store import files, verification
@@ -358,7 +358,7 @@ def test_what_another_process_completed_meanwhile_is_not_computed_again(
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGKILL")
 def test_a_killed_run_is_continued(tmp_path: Path, computed: Counter) -> None:
     code = f"""
-        import os, signal, sys
+        import os, signal, sys, time
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from topwork._store import collection as collection_module
         collection_module.SHARD_ROWS = 8
@@ -367,7 +367,9 @@ def test_a_killed_run_is_continued(tmp_path: Path, computed: Counter) -> None:
         calls = []
         def killed(part, inputs):
             calls.append(1)
-            if len(calls) == 2:  # the first 48 are computed, in complete shards
+            if len(calls) == 2:  # the first 48 are computed, and another thread writes them
+                while len(list(Path(sys.argv[1]).rglob("*.shard"))) < 6:
+                    time.sleep(0.01)
                 os.kill(os.getpid(), signal.SIGKILL)
             return rows(part, inputs)
         FrozenPart.rows = killed
@@ -375,7 +377,7 @@ def test_a_killed_run_is_continued(tmp_path: Path, computed: Counter) -> None:
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "killed")],
-        capture_output=True, text=True, check=False,
+        capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
     fit(make_model(), tmp_path / "killed")

@@ -74,7 +74,7 @@ def on_arrays(augment: Augment) -> Callable[[list[Any]], list[Any]]:
                 f"augment must keep the shape of the images. It made {shapes} of {expected}."
             )
         for array in arrays:
-            if array.dtype.kind == "f" and not np.isfinite(array.sum(dtype=np.float64)):
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise InputError(
                     "augment made pixels that are NaN or infinite of a batch that has none. Find out "
                     "where they come from, a division by the deviation of an image that is all one "

@@ -22,7 +22,7 @@ def check_sample_weight(sample_weight: Any, subject: str) -> None:
                 f"{subject} has sample weights of type {array.dtype}, the first {array.flat[0]!r}. They "
                 "are numbers, one for each image."
             )
-        if not np.isfinite(array.sum(dtype=np.float64)):
+        if not np.isfinite(array).all():
             first = int((~np.isfinite(array)).reshape(len(array), -1).any(axis=1).argmax())
             raise InputError(
                 f"{subject} has sample weights that are NaN or infinite, first at image {first}. One "

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from topwork._data.decoding import Undecodable
+from topwork._data.digests import digests
 from topwork._data.images import read_image
 from topwork._data.origin import Origin
 from topwork._data.source import Batch, Source
-from topwork._features.digests import digests
 from topwork._store.shards import Bytes
 
 Picture = npt.NDArray[Any]

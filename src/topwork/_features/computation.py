@@ -148,11 +148,12 @@ class Computation:
         if self._collection is None:
             self._frozen.prepare()
         _say_what_cannot_be_known(runs, self._verbose)
+        sinks = self._sinks(runs)
         shared = shared_images(*(run.source for run in runs)) if len(runs) == 2 else None
         if shared is not None:
             pairs = zip(runs, shared.sources, strict=True)
             runs = tuple(dataclasses.replace(run, source=source) for run, source in pairs)
-        tables = [self._table(run, sink) for run, sink in zip(runs, self._sinks(runs), strict=False)]
+        tables = [self._table(run, sink) for run, sink in zip(runs, sinks, strict=False)]
         if shared is not None:
             shared.warn()
         return tables

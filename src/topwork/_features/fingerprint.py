@@ -55,7 +55,7 @@ def _places(layer: keras.Layer) -> list[tuple[str, int]]:
 def _circumstances(engine: Engine) -> dict[str, Any]:
     # A new version of Keras or TensorFlow may compute a layer differently, and nobody can tell which.
     circumstances = {
-        "topwork features": 3,
+        "topwork features": 4,
         "batch": BATCH_SIZE,
         "keras": keras.__version__,
         "tensorflow": tf.__version__,

@@ -149,17 +149,17 @@ def in_full_batches(
     n_waiting = 0
     for inputs, tags in stream:
         if waiting and _sizes(inputs) != _sizes(waiting[0][0]):
-            if n_waiting:
-                yield _joined(waiting)
+            yield _joined(waiting)
             waiting, n_waiting = [], 0
         waiting.append((inputs, tags))
         n_waiting += len(tags)
         while n_waiting >= length:
             joined, joined_tags = _joined(waiting)
             yield [array[:length] for array in joined], joined_tags[:length]
-            waiting = [([array[length:] for array in joined], joined_tags[length:])]
             n_waiting -= length
-    if n_waiting:
+            rest = [array[length:] for array in joined], joined_tags[length:]
+            waiting = [rest] if n_waiting else []  # of none, another copy would be made
+    if waiting:
         yield _joined(waiting)
 
 

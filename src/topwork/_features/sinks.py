@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from topwork._features.digests import digests
+from topwork._data.digests import digests
 from topwork._features.rows import RowBuffer
 from topwork._store.collection import Collection
 from topwork._store.index import Locations
@@ -108,7 +108,7 @@ class StoredRows:
             if new.any():
                 if len(self._under_way) == new.sum():  # the first ones
                     self._check_space()
-                yield [array[new] for array in inputs], keys[new]
+                yield (inputs, keys) if new.all() else ([array[new] for array in inputs], keys[new])
 
     def images_of(self, keys: Any) -> Any:
         """The numbers of the images with these keys, of each the first."""

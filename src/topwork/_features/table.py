@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from topwork._data.data_sets import untuned
 from topwork._features.rows import RowLayout
 from topwork._store.index import Locations
 from topwork._store.shards import Bytes
@@ -90,7 +91,7 @@ class Table:
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
-        return batches.prefetch(tf.data.AUTOTUNE)
+        return untuned(batches.prefetch(tf.data.AUTOTUNE))
 
     def _features(self, row: tf.Tensor) -> Features:
         table = weakref.proxy(self)

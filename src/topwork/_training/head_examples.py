@@ -109,7 +109,7 @@ def _read(table: Table, rows: Array) -> Array:
     """Features, (rows, features), as float32 whatever the network's own precision."""
     (features,) = table.layout.unpack(tf.constant(table.read(rows)))
     values = tf.cast(features, tf.float32).numpy()
-    if not np.isfinite(values.sum(dtype=np.float64)):
+    if not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).any(axis=1).argmax())
         raise ValueError(
             f"fit_head: the features of image {int(rows[bad])} of the training data are NaN or infinite. "
