@@ -3,9 +3,9 @@
     python benchmarks/engines.py --material DIR [--cache-dir DIR]
 
 `DIR` has `data/<set>/{train,test}/<class>/` and `weights/`. Speed: a batch of photographs, each engine in
-turn, `--rounds` times, medians. "Times" is how many times as fast as TensorFlow in float32, by the clock and
-by processor time, which what else the machine does disturbs less. Difference: of the features of that
-batch from those of TensorFlow in float32, as a part of their size, the mean. Accuracy:
+turn, `--rounds` times, medians. "Times" is how many times as fast as TensorFlow in float32, by the clock
+and by processor time, which what else the machine does disturbs less. Difference: of the features of
+that batch from those of TensorFlow in float32, as a part of their size, the mean. Accuracy:
 `fit_head` on the training images, measured on the test images with features of the same engine, and, in
 brackets, by the whole Keras model in float32 with the same head. The last column is the standard error.
 """
