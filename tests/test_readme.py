@@ -30,21 +30,40 @@ PAGES = {
 }
 
 
+NETWORKS = {
+    "inception_v3": (keras.applications.InceptionV3, SIZE),
+    "mobilenet": (keras.applications.MobileNet, 224),
+    "efficientnetv2-b0": (keras.applications.EfficientNetV2B0, 224),
+}
+
+
 @pytest.fixture(scope="session")
-def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """InceptionV3 without its top, of random weights, in the layout of the official file."""
-    file = tmp_path_factory.mktemp("weights") / "inception_v3_notop.h5"
-    network = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(SIZE, SIZE, 3))
-    network.save(file)
-    return file
+def weights_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Files like the official ones without the top, of random weights, by the names of those."""
+    folder = tmp_path_factory.mktemp("weights")
+
+    def made(official: str) -> Path:
+        (name,) = (each for each in NETWORKS if official.startswith(each))
+        file = folder / f"{name}_notop.h5"
+        if not file.exists():
+            make, size = NETWORKS[name]
+            make(include_top=False, weights=None, input_shape=(size, size, 3)).save(file)
+        return file
+
+    return made
 
 
 @pytest.fixture
-def _no_download(monkeypatch: pytest.MonkeyPatch, weights_file: Path) -> None:
+def weights_file(weights_of: Callable[[str], Path]) -> Path:
+    return weights_of("inception_v3")
+
+
+@pytest.fixture
+def _no_download(monkeypatch: pytest.MonkeyPatch, weights_of: Callable[[str], Path]) -> None:
     # Keras compares a file in its cache with a checksum, so that putting one there would not do.
     from keras.src.utils import file_utils
 
-    monkeypatch.setattr(file_utils, "get_file", lambda *args, **kwargs: str(weights_file))
+    monkeypatch.setattr(file_utils, "get_file", lambda name, *args, **kwargs: str(weights_of(name)))
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ def code() -> str:
     if not PAGE.is_file():
         pytest.skip("the pages lie in the source tree, and this is not run from there")
     cells = re.findall(r"^```\{code-cell\} ipython3\n(.*?)^```$", PAGE.read_text("utf-8"), re.M | re.S)
-    return "\n".join(re.sub(r"^:tags:.*$", "", cell, flags=re.M) for cell in cells)
+    options = r"\A---\n.*?^---$|^:tags:[^\n]*$"
+    return "\n".join(re.sub(options, "", cell, flags=re.M | re.S) for cell in cells)
 
 
 def run(seed: int) -> None:
