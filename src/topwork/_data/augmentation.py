@@ -24,19 +24,19 @@ def augmentation(
 ) -> Any:
     """Random variation of photographs, under the names and units of ``ImageDataGenerator``.
 
-    The result is made of Keras' own random layers and works on raw RGB 0-255: give it to
-    `topwork.fit` as ``augment``, or map it over a dataset. What a movement leaves empty is filled
-    with the nearest pixel, as there.
+    The result is made of Keras' own random layers, and works on raw RGB 0-255. Give it to `topwork.fit`
+    as ``augment``, or map it over a dataset. Where a movement leaves pixels empty, they are filled with
+    the nearest pixel, as in ``ImageDataGenerator``.
 
     Args:
         rotation: Largest turn to either side, in degrees, 0 to 180.
         width_shift: Largest move to the left or right, as a fraction of the width, below 1.
         height_shift: Largest move up or down, as a fraction of the height, below 1.
-        shear: Largest shear angle to either side, in degrees, 0 to 45. The old class counted in
-            degrees too: the ``shear_range=0.2`` of many notebooks, kept as the default here,
-            cannot be seen. 10 can.
-        zoom: How much nearer or farther, below 1: of the width, and independently of the height,
-            a part between ``1 - zoom`` and ``1 + zoom`` is seen.
+        shear: Largest shear angle to either side, in degrees, 0 to 45. The old class used degrees
+            too. So the ``shear_range=0.2`` of many notebooks, which is the default here, has no
+            visible effect; 10 has one.
+        zoom: How much nearer or farther, below 1. A part between ``1 - zoom`` and ``1 + zoom`` of the
+            width is seen, and, independently, of the height.
         horizontal_flip: Whether half of the photographs are mirrored.
         seed: An integer makes the variation repeatable.
 

@@ -41,12 +41,13 @@ def read_folder(
 ) -> Any:
     """Read labelled photographs, as `predict`, `report` and `grad_cam` read them too.
 
-    Every file is decoded in full quality, turned upright as its EXIF data says, and brought to the
-    model's size, each pixel the mean of the area that it stands for; the centre is cut out, undistorted.
-    What is transparent is shown on white. Pixels stay raw, 0 to 255. JPEG (RGB, grey, CMYK), PNG
-    (palette, alpha, 16 bits), GIF (its first frame), BMP and WebP are read; TIFF, AVIF, HEIC and others
-    where Pillow is installed and can; `.npy` arrays (height, width, channels) for images with more
-    channels.
+    Every file is decoded in full quality, turned upright as its EXIF data says, and resized to the
+    model's size without distortion; the centre is cut out. Each pixel is the mean of the area that it
+    stands for. Transparent parts become white. Pixels stay raw, 0 to 255.
+
+    These files are read: JPEG (RGB, grey, CMYK), PNG (palette, alpha, 16 bits), GIF (the first frame),
+    BMP and WebP; with Pillow also TIFF, AVIF, HEIC and what else Pillow can read; and `.npy` arrays
+    (height, width, channels), for images with more channels.
 
     A model that `fit` trains on such a data set keeps the names of the classes, and `crop`, in its file.
 
@@ -54,13 +55,13 @@ def read_folder(
         folder: A folder with a folder for each class; or a table: a CSV file, a data frame, a dict of
             columns or a list of dicts, with a column of paths (``"path"``, ``"file"``,
             ``"filename"`` or ``"image"``) and one of classes or numbers, or several of 0 and 1.
-        size_or_model: The model that is to see the images; or their (height, width) or (height, width,
+        size_or_model: The model that the images are for; or their (height, width) or (height, width,
             channels) in pixels.
-        validation_split: The fraction that is kept for validation, of each class alike.
+        validation_split: The fraction of each class that is kept for validation.
         subset: With `validation_split`: ``"training"``, ``"validation"`` or ``"both"``. Which images
             these are does not depend on `shuffle`, only on `seed`.
-        shuffle: Whether each epoch has an order of its own. ``file_paths`` is in the order of
-            ``shuffle=False``; topwork's own functions know which file each image is from either way.
+        shuffle: Whether each epoch has a new random order. ``file_paths`` is always in the order of
+            ``shuffle=False``. topwork's own functions know the file of each image in both cases.
         seed: Of the split and the order.
         batch_size: None: single images.
         crop: False: the whole photograph, squeezed or stretched.
@@ -68,8 +69,8 @@ def read_folder(
         task: For a table, ``"classes"``, ``"labels"`` (several an image, also in one column, separated
             by ``|``, ``;`` or ``,``) or ``"numbers"``; None: what the columns look like.
         root: The folder that a table's paths start from; None: the table's own.
-        skip_bad: True: all files are decoded once beforehand, and those that cannot be are left out,
-            with a warning that names them. False: the first of them ends the reading, with its name.
+        skip_bad: True: all files are decoded once in advance. Those that cannot be decoded are left
+            out, and a warning names them. False: the first such file is an error, which names it.
 
     Returns:
         A `tf.data.Dataset` of batches (images, labels); float32 images, class numbers as int32,

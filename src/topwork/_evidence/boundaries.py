@@ -106,10 +106,11 @@ def compare_boundaries(
 ) -> Comparison[BoundaryRow]:
     """Find the boundary to fine-tune from, by a short fine-tuning from each.
 
-    Each starts from the weights that the model has, with the optimizer that `fine_tune` makes, and
-    what is frozen is computed once. They run on a copy: the model itself is left as it was. How much of
-    a network to fine-tune depends on how much data there is and how far it is from what the network
-    was trained on (Yosinski et al., 2014, https://arxiv.org/abs/1411.1792).
+    Each fine-tuning starts from the weights that the model has, with the optimizer that `fine_tune`
+    makes. What is frozen is computed once. All of this runs on a copy; the model itself does not change.
+    How much of a network should be fine-tuned depends on how much data there is, and on how different
+    it is from what the network was trained on (Yosinski et al., 2014,
+    https://arxiv.org/abs/1411.1792).
 
     Args:
         model: A compiled model whose head was trained: for classes, for several labels an image or for
@@ -118,7 +119,7 @@ def compare_boundaries(
         validation_data: Likewise; the scores are measured on it: the accuracy of classes, the mean
             average precision of several labels an image, R² of numbers.
         boundaries: Indices as in `model.layers`, or layer names. None: the beginnings of four
-            blocks, spread over the trunk.
+            blocks, spread over the backbone.
         epochs: Of each fine-tuning.
         learning_rate: As in `fine_tune`.
         cache_dir: A folder to keep features in, as in `fit`.
@@ -127,10 +128,10 @@ def compare_boundaries(
         verbose: As in `fit`; 0 is silent.
 
     Returns:
-        A row for the model as it is, `"not at all"`, and one for each boundary. `.best` is the one
-        that trains the least of those that are not worse than the top one by more than its
-        standard error; `.best.unfreeze_from` is what `fine_tune` takes. It prints as a table;
-        `.plot()` draws it.
+        A row for the model without fine-tuning, `"not at all"`, and a row for each boundary. Of the
+        rows within one standard error of the top one, `.best` is the one that trains the fewest
+        parameters. `fine_tune` takes `.best.unfreeze_from`. The result prints as a table; `.plot()`
+        draws it.
 
     Raises:
         ValueError: The model was not compiled or has no one vector of outputs for an image, or a

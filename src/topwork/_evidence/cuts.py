@@ -111,12 +111,13 @@ def compare_cuts(
 ) -> Comparison[CutRow]:
     """Find the cut layer that suits the data, in one pass over it.
 
-    The network is run once over each data set and gives the features of all cuts together, averaged
-    over height and width; those of a transformer averaged over its patches, and its class token. On
-    those of each cut a linear probe is trained: a logistic regression on scaled features (of numbers a
-    ridge regression), its L2 penalty chosen by cross-validation on the training images (Kornblith,
-    Shlens and Le, 2019, https://arxiv.org/abs/1805.08974). Features from the middle of a network often
-    transfer better than its last ones (Yosinski et al., 2014, https://arxiv.org/abs/1411.1792).
+    The network runs once over each data set. This gives the features of all cuts, averaged over height
+    and width. (Those of a transformer are averaged over its patches, with the class token beside them.)
+    On the features of each cut a linear probe is trained: a logistic regression on scaled features, or a
+    ridge regression for numbers. Cross-validation on the training images chooses its L2 penalty
+    (Kornblith, Shlens and Le, 2019, https://arxiv.org/abs/1805.08974). Features from the middle of a
+    network often transfer better than its last ones (Yosinski et al., 2014,
+    https://arxiv.org/abs/1411.1792).
 
     Args:
         name: An application as `load_backbone` knows it, any functional model, or several of them.
@@ -138,9 +139,9 @@ def compare_cuts(
         verbose: As in `fit`; 0 is silent.
 
     Returns:
-        A row for each cut, with its score and what it costs. `.best` is the cheapest one that is
-        not worse than the top one by more than the standard error; `.best.cut_layer` is what
-        `load_backbone` takes. It prints as a table; `.plot()` draws it.
+        A row for each cut, with its score and its cost. `.best` is the cheapest cut within one
+        standard error of the top one. `load_backbone` takes `.best.cut_layer`. The result prints as
+        a table; `.plot()` draws it.
 
     Raises:
         ValueError: An unknown network or layer, or data that cannot be used.

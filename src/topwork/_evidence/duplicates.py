@@ -33,16 +33,16 @@ def find_duplicates(
 ) -> Duplicates:
     """Find images that are the same, within the training and the validation data and across them.
 
-    What a model has been trained on says nothing about how it does on others: images that are in both
-    make the validation accuracy too high. Two copies with two labels teach nothing.
+    Images that are in both data sets make the validation accuracy too high: the model has been trained
+    on them. Two copies with different labels teach nothing.
 
-    Identical images are the same byte for byte: files, or the pixels of arrays. Near ones are found by a
-    perceptual hash of the pixels, after which the two are laid over each other and compared as a
-    whole, in their details and in their colours. Found were, of copies of 200 photographs among 4,770:
-    all that had been compressed again, squeezed, mirrored or made grey, 99 % of those resized to a
-    fifth or brightened, 99 % of those cut by 5 % and 92 % of those cut by 10 %. Turned copies and large
-    cuts are not found. Shots of the same thing, moments apart, are found where they hardly differ. Images
-    with next to no contrast are compared byte for byte only.
+    *Identical* images are the same byte for byte: files, or the pixels of arrays. *Near* copies are found
+    by a perceptual hash of the pixels. Then the two images are laid over each other, and compared as a
+    whole, in their details and in their colours. Copies of 200 photographs were mixed with 4,770 others.
+    Found were all copies that had been compressed again, squeezed, mirrored or made grey; 99 % of those
+    resized to a fifth or brightened; 99 % of those cut by 5 %, and 92 % of those cut by 10 %. Rotated
+    copies and large cuts are not found. Several shots of the same thing are found if they hardly differ.
+    Images with almost no contrast are compared byte for byte only.
 
     Time grows with the number of images, and slowly with its square; memory with the number.
 

@@ -45,14 +45,15 @@ def suspects(
 ) -> Suspects:
     """Find labels that are probably wrong.
 
-    A linear classifier on the features of the network judges each image without having seen it: it is
-    fitted ten times, each time without a tenth of the images. Labels that it contradicts are ranked by
-    how much likelier it finds another one (after Northcutt, Jiang and Chuang, 2021,
-    https://arxiv.org/abs/1911.00068). Of 100 labels changed among those of 2,000 photographs of cats and
-    dogs, 91 were among the 100 most suspicious (MobileNet, frozen). Look at them: what is suspicious may
-    also be rare, hard to see, or of two classes.
+    A linear classifier on the features of the network judges each image. It is fitted ten times, each
+    time without a tenth of the images, and judges only images that it was fitted without. If it
+    contradicts a label, the label is listed. The list is ranked by how much likelier the classifier finds
+    another label (after Northcutt, Jiang and Chuang, 2021, https://arxiv.org/abs/1911.00068). In a test,
+    100 labels of 2,000 photographs of cats and dogs were changed; 91 of them were among the 100 most
+    suspicious ones (MobileNet, frozen). Look at the images: a suspicious label may be right, if the image
+    is rare, hard to see, or of two classes.
 
-    The features must not come from layers that were trained on the same labels: they know them by heart.
+    Do not use a model that was trained on the same labels: it knows the wrong ones by heart.
 
     Args:
         model: A backbone, or a model with a head, of which only what stands before the head is used.

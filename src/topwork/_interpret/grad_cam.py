@@ -96,14 +96,14 @@ def grad_cam(
     class_index: int | None = None,
     class_names: Sequence[str] | None = None,
 ) -> HeatMap:
-    """Show where in a photograph a classifier finds what it names.
+    """Show which places in a photograph are evidence for the answer of a classifier.
 
-    The channels of a feature map are added up, each weighted by how much the score of the class
-    grows with it, and what speaks against the class is left out. The score is taken before softmax or
-    sigmoid, where it does not saturate.
+    The channels of a feature map are added up. The weight of a channel is how much the score of the class
+    grows with it. Negative sums, evidence against the class, are left out. The score is taken before
+    softmax or sigmoid, where it does not saturate.
 
-    The map is as coarse as the feature map, 7 by 7 places of a 224 pixel image for most networks, and
-    drawn smoothly over the image.
+    The map is as coarse as the feature map, in most networks 7 by 7 places for an image of 224 pixels. It
+    is drawn smoothly over the image.
 
     Args:
         model: A functional classifier of one image that ends in softmax, in sigmoid units or in

@@ -20,8 +20,8 @@ Phase = Mapping[str, Sequence[float]]
 def plot_history(*histories: Any, labels: Sequence[str] | None = None) -> Figure:
     """Draw accuracy and loss over the epochs of one training, or of several phases of one.
 
-    The phases are joined on one axis of epochs, counted from 1, and the border between them is
-    drawn: what fine-tuning changed is seen at once.
+    All phases are on one axis of epochs, counted from 1, with a line between two phases. So you see at
+    once what fine-tuning changed.
 
     Args:
         *histories: What ``fit`` returned, one for each phase in their order; or the ``history``

@@ -17,7 +17,7 @@ from topwork._networks.record import read_record, write_record
 
 @public
 def name_classes(model: keras.Model, names: Sequence[str] | Any) -> keras.Model:
-    """Let a model know the names of its classes, in place, for `predict` and for the file it is saved in.
+    """Write the names of the classes into a model, for `predict` and for the saved file. Works in place.
 
     `fit` and `fit_head` do this themselves when they train on data that knows the names. Keras' own
     `model.fit` does not: call this before `model.save`. The file stays a plain Keras file.
@@ -25,8 +25,8 @@ def name_classes(model: keras.Model, names: Sequence[str] | Any) -> keras.Model:
     Args:
         model: A model for classes, for several labels an image, or for numbers.
         names: One for each, in the order of the labels, or a dict by number; or the data set that it was
-            trained on, of `topwork.data.read_folder` or Keras' `image_dataset_from_directory`, from
-            which the way that photographs are read is learnt too.
+            trained on, of `topwork.data.read_folder` or Keras' `image_dataset_from_directory`. From a
+            data set, the way that photographs are read is taken too.
 
     Returns:
         The model.

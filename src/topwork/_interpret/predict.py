@@ -113,24 +113,25 @@ def predict(
 ) -> list[Prediction]:
     """Name what is seen in photographs.
 
-    Files are read as `topwork.data.read_folder` reads them, and with the same setting if the model was
-    trained on what that gave: upright, resized without distortion so that the centre fills the model's
-    input; for a whole ImageNet network the middle 7/8 of that, as such networks are tested. Pixels stay
-    raw RGB 0-255. An array that has the model's size already is taken as it is.
+    Files are read as `topwork.data.read_folder` reads them: upright, resized without distortion, the
+    centre cut out. If the model was trained on a data set of `read_folder`, its settings are used. For a
+    whole ImageNet network, the middle 7/8 of the photograph is taken, as such networks are tested. Pixels
+    stay raw RGB 0-255. An array of the model's size is taken as it is.
 
     Args:
-        model: A model of one image that ends in softmax, in sigmoid units or, compiled with a loss for
-            them, in numbers or logits.
+        model: A model that takes one image. It ends in softmax or in sigmoid units; or in numbers or
+            logits, if it is compiled with a loss for them.
         images: The path of a file, a Pillow image, or an array (height, width, channels) of pixels
             0-255, (height, width) if it is grey; or several: a list of these, an array (images, height,
             width, channels), a folder, or a data set, of which the labels are not used.
         class_names: The names in the order of the labels; for one sigmoid unit the names of 0 and 1.
-            None: those that the model knows from its training (`read_folder`); else ImageNet's for 1000
-            classes, else numbers.
-        top: How many classes or labels to name, the likeliest first; numbers are given all.
-        threshold: Of several labels an image: the probability from which a label holds, one for all, a
-            list with one for each, or a dict by name; None: 0.5. Of one sigmoid unit: the probability
-            from which class 1 holds. `.labels` has what holds, and it is marked where it is printed.
+            None: the names that the model knows from its training (`read_folder`); if there are none,
+            those of ImageNet for 1000 classes, or numbers.
+        top: How many classes or labels to name, the likeliest first. Of numbers, all are given.
+        threshold: For several labels an image: a label holds if its probability is at least this. One
+            number for all, a list with one for each, or a dict by name; None: 0.5. For one sigmoid unit:
+            the probability from which on the answer is class 1. `.labels` lists the labels that hold,
+            and they are marked in the printed text.
 
     Returns:
         A list with a `Prediction` for each image; prints as text, renders as a table. A prediction

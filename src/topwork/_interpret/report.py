@@ -33,22 +33,22 @@ def report(
 ) -> Report | Any:
     """Find out what a model gets right and wrong.
 
-    One pass over the data. The most confident mistakes are worth looking at: among them are wrong
-    labels, images of two classes, and what the model looks at instead of the object. They have the
-    paths of their files where the data is of `topwork.data.read_folder`, or of Keras'
+    It takes one pass over the data. Look at the most confident mistakes: some are wrong labels, some are
+    images of two classes, and some show what the model looks at instead of the object. The mistakes have
+    the paths of their files if the data is of `topwork.data.read_folder`, or of Keras'
     `image_dataset_from_directory(shuffle=False)`.
 
     Args:
-        model: A model that ends in softmax, in sigmoid units or, compiled with a loss for them, in
-            numbers or logits.
+        model: A model that ends in softmax or in sigmoid units; or in numbers or logits, if it is
+            compiled with a loss for them.
         data: (images, labels) as arrays, a `tf.data.Dataset` of such batches, or a
             `keras.utils.PyDataset`. Labels are class numbers or one-hot; rows of 0 and 1 for several
             labels an image; numbers for a model of numbers.
         class_names: The names, in the order of the labels; None: those of the data, or that the model
             knows from its training; else ImageNet's for 1000 classes, else numbers.
-        threshold: Of several labels an image: the probability from which a label holds, one for all, a
-            list with one for each, or a dict by name; None: 0.5. Of one sigmoid unit: the probability
-            from which it is class 1.
+        threshold: For several labels an image: a label holds if its probability is at least this. One
+            number for all, a list with one for each, or a dict by name; None: 0.5. For one sigmoid unit:
+            the probability from which on the answer is class 1.
         n_mistakes: How many mistakes to keep, with their images.
 
     Returns:

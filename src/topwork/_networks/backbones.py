@@ -52,10 +52,10 @@ def load_backbone(
     names on every build. The encoder of a transformer is opened: its blocks are layers of the model, at
     which it can be cut and frozen.
 
-    Dropout inside the network (EfficientNet drops whole blocks, and so do some classifier tops) is
-    set to a rate of 0. Keras would apply it in training even where all is frozen; the same image
-    would have other features every time. Keras' own recipe, `network(x, training=False)`, switches it
-    off in the same way (https://keras.io/guides/transfer_learning/).
+    Dropout inside the network is set to a rate of 0. (EfficientNet drops whole blocks, and some
+    classifiers have dropout.) Keras would apply dropout in training even if all layers are frozen, and
+    the same image would have other features each time. Keras' own recipe, `network(x,
+    training=False)`, switches it off in the same way (https://keras.io/guides/transfer_learning/).
 
     Args:
         name: The application, in any spelling that differs only in case, `_` and `-`:

@@ -18,15 +18,16 @@ _DEFAULT_LEARNING_RATE = 1e-4
 
 @public
 def freeze(model: keras.Model, until: int | str | None = None) -> keras.Model:
-    """Lock the layers before a boundary: their weights do not change in training any more.
+    """Freeze the layers before a boundary: training no longer changes their weights.
 
-    Works in place. A compiled model is compiled again, with a fresh optimizer, if other variables are
-    trainable than before: Keras ignores a change of `trainable` after `compile` without a word.
+    Works in place. If this changes which variables are trainable, a compiled model is compiled again,
+    with a new optimizer. (Keras ignores a change of `trainable` after `compile`, and does not say so.)
 
     Args:
         model: Any functional or Sequential Keras model.
-        until: Index as in `model.layers`, or layer name. Exclusive, like the end of a slice: the
-            layers before it are frozen, it and what follows are left as they are. None: all of it.
+        until: Index as in `model.layers`, or layer name. The layers before it are frozen. It is itself
+            not frozen, like the end of a slice; it and the layers after it do not change. None: all
+            layers are frozen.
 
     Returns:
         The same model.
@@ -59,19 +60,19 @@ def fine_tune(
     optimizer: str | keras.optimizers.Optimizer | None = None,
     layer_decay: float = 1.0,
 ) -> keras.Model:
-    """Thaw the top of the trunk, ready to be trained further.
+    """Make the top of the backbone trainable, for fine-tuning.
 
-    Works in place: the layers before the boundary are frozen, those from it on trainable, and the
-    model is compiled again with its own loss and metrics. BatchNormalization stays frozen
-    everywhere, so that its moving statistics, made from a million images, are not overwritten by
-    those of a few hundred (https://keras.io/guides/transfer_learning/).
+    Works in place. The layers before the boundary are frozen. The boundary and all layers after it are
+    trainable. The model is compiled again, with its own loss and metrics. BatchNormalization stays
+    frozen everywhere: its moving statistics come from a million images, and a few hundred images would
+    overwrite them (https://keras.io/guides/transfer_learning/).
 
     Args:
         model: A compiled functional or Sequential model, made by `add_head` or not.
         unfreeze_from: Index as in `model.layers` (172 means what it means in
             `keras.applications`), or layer name; it and what follows become trainable. None: the
             boundary recommended for the backbone, 172 for InceptionV3.
-        learning_rate: For the layers after the last thawed block, the head.
+        learning_rate: Of the head, and of the fine-tuned blocks unless `layer_decay` is below 1.
         optimizer: Name or instance; None: SGD with momentum 0.9. An instance brings its own
             learning rate; its state is not used.
         layer_decay: Factor on the learning rate from block to block towards the input, over 0 up to

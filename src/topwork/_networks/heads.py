@@ -79,10 +79,11 @@ def add_head(
     task: str = "classes",
     with_layers: Sequence[str] = (),
 ) -> Callable[[keras.Model], keras.Model]:
-    """Make a head; like a Keras layer, it is made first and applied then.
+    """Make a head. As with a Keras layer, you make it first, and then call it on a backbone.
 
-    The head is pooling, Dense(`hidden_units`, relu), Dropout, Dense. The model that comes back shares
-    the backbone's layers and is compiled: RMSprop, the loss and the metrics that belong to the task.
+    The head is pooling, Dense(`hidden_units`, relu), Dropout, Dense. Calling it returns a model, which
+    shares the layers of the backbone. The model is compiled with RMSprop, and with the loss and the
+    metrics of the task.
 
     Args:
         n_classes: 1 for one sigmoid unit (labels 0 and 1, binary cross-entropy); 2 or more for
@@ -90,23 +91,23 @@ def add_head(
             `task`, the number of labels or of numbers.
         dropout: Fraction of the hidden units dropped in training, 0 up to, not including, 1.
         pooling: How a feature map (height, width, channels) becomes a vector: `"avg"` and `"max"`
-            over height and width, `"flatten"` keeps all of it. A backbone cut at a vector, such as
-            VGG16's `"fc2"`, is taken as it is. `"pyramid"`: the average and those of the four quarters,
-            where it matters in what part of the image something is. Of a transformer's tokens,
-            (tokens, width), `"avg"` and `"max"` take those of the patches, without class, distillation
-            and register tokens, and `"cls"` takes the class token.
+            over height and width; `"flatten"` keeps all of it; `"pyramid"` is the average, and the
+            averages of the four quarters of the image, for tasks in which the place of something
+            matters. If the backbone is cut at a vector, such as VGG16's `"fc2"`, nothing is pooled. Of
+            a transformer's tokens, (tokens, width), `"avg"` and `"max"` take those of the patches,
+            without class, distillation and register tokens; `"cls"` takes the class token.
         hidden_units: Width of the hidden layer; None for no hidden layer.
         learning_rate: Of RMSprop.
-        task: `"classes"`: an image is of one class. `"labels"`: of several, or none; a sigmoid for each,
-            binary cross-entropy on rows of 0 and 1, (images, labels); metrics `accuracy`, the fraction
-            of right decisions, and `average_precision`, the mean over the labels of the area under
-            precision and recall. `"numbers"`: regression, mean squared error, metric `mae`; `fit`
-            sets the mean and the deviation of the training targets in the model's last layer, so that
-            what is learnt is of the size of 1 whatever their unit, and divides the loss by their
-            variance.
-        with_layers: Layers of the backbone whose averages are put beside those of its last one, each
-            brought to unit length: on small sets of photographs the best head was most often one on
-            the ends of all blocks, as `transfer` finds it.
+        task: `"classes"`: each image has one class. `"labels"`: each image has several labels, or
+            none. The head has a sigmoid for each; the loss is binary cross-entropy on rows of 0 and 1,
+            (images, labels); the metrics are `accuracy`, the fraction of right decisions, and
+            `average_precision`, the mean over the labels of the area under precision and recall.
+            `"numbers"`: regression, with mean squared error and the metric `mae`. `fit` writes the mean
+            and the deviation of the training targets into the model's last layer, and divides the loss
+            by their variance. So the unit of the targets does not matter.
+        with_layers: More layers of the backbone. Their averages are put beside those of the last
+            layer, each scaled to unit length. On small sets of photographs, a head on the ends of
+            several blocks was often the best; `transfer` finds it.
 
     Returns:
         A `Head`: called with a backbone it returns a compiled model, images in, probabilities or

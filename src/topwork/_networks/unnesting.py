@@ -22,21 +22,21 @@ from topwork._private_keras import has_mask
 
 @public
 def flatten(model: keras.Model) -> keras.Model:
-    """The same model with the models inside it taken apart: all their layers are layers of its own.
+    """Replace the models inside a model by their layers.
 
-    Keras' own guide calls a pretrained network as one layer of a new model, `base(inputs)`. Indices and
-    names then end at `base`. In the flat model `freeze`, `fine_tune`, `cut_points`, `describe` and
-    `grad_cam` reach every layer.
+    Keras' own guide calls a pretrained network as one layer of a new model, `base(inputs)`. The layers
+    inside `base` then have no index and no name in the new model. In the flat model, `freeze`,
+    `fine_tune`, `cut_points`, `describe` and `grad_cam` reach every layer.
 
     Args:
         model: A functional or Sequential model. A model inside it that passes a mask along, or that is
             no functional or Sequential model, stays one layer.
 
     Returns:
-        A flat model of the same layers and variables; training one trains the other. Where two layers
-        have one name, that of the inner model is put in front of the inner one's. If the model is
-        compiled, so is the flat one, with a fresh optimizer. A model without models inside it is given
-        back as it is.
+        A flat model of the same layers and variables: training one model trains the other. If two
+        layers have the same name, the name of the inner model is put in front of that of its layer. If
+        the model is compiled, the flat one is compiled too, with a new optimizer. A model that has no
+        models inside is returned as it is.
 
     Raises:
         ValueError: The model has no graph, such as a subclassed one.

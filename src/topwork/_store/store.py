@@ -175,12 +175,13 @@ def open_store(directory: str | os.PathLike[str], *, repair: bool = False) -> St
     """Open the feature store in `directory`; create it if the folder is empty or missing.
 
     All that can be wrong with the folder is found here, before anything is computed. `fit` and
-    `precompute` do so themselves; open it to see what it holds, or to drop what is not used.
+    `precompute` open the store themselves. Open it yourself to see what it holds, or to remove what is no
+    longer used.
 
     Args:
         directory: The folder, as in `fit(..., cache_dir=directory)`.
-        repair: Whether a folder that has collections of features, other things, and no version file
-            becomes a store again; the other things are left alone.
+        repair: Whether a folder becomes a store again that has collections of features and other
+            things, but no version file. The other things do not change.
 
     Returns:
         The store. Its `info()` says what it holds, and `prune(older_than=..., larger_than=...)` drops

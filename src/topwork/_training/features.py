@@ -29,16 +29,17 @@ def features(
     precision: str = "float32",
     verbose: str | int = "auto",
 ) -> npt.NDArray[Any]:
-    """What a network makes of images, for scikit-learn, nearest neighbours or a plot.
+    """The features that a network computes of images, for scikit-learn, nearest neighbours or a plot.
 
-    A data set of `topwork.data.read_folder` comes in the order of its ``file_paths``, shuffled or not.
+    For a data set of `topwork.data.read_folder`, the rows are in the order of its ``file_paths``, also
+    if it is shuffled.
 
     Args:
         model: Any functional or Sequential model, a backbone or one with a head.
         x: Images, as `topwork.fit` takes them; labels beside them are not used.
-        layer: The name of a layer; its output is returned as it is. None: what the head receives, or
-            the model's output where there is no head, averaged over height and width.
-        cache_dir: A folder to keep the features in; what is there is not computed again.
+        layer: The name of a layer, whose output is returned as it is. None: the input of the head. Of a
+            model without a head: its output, averaged over height and width.
+        cache_dir: A folder to keep the features in. Features that are in it are not computed again.
         engine: As in `fit`.
         precision: As in `fit`.
         verbose: 0 is silent.

@@ -66,11 +66,11 @@ def fit(
     validation_freq: int | Sequence[int] = 1,
     verbose: str | int = "auto",
 ) -> keras.callbacks.History:
-    """Train a model as `model.fit` does, computing what is frozen once.
+    """Train a model as `model.fit` does, but compute what is frozen only once.
 
-    The part of the model that cannot change is run once over the data, and the rest is trained on
-    what it gave: the same variables, the same numbers, a fraction of the time. Where that is not
-    possible, it says so once and trains as `model.fit`.
+    The part of the model that cannot change runs once over the data. The rest is trained on the result.
+    Variables and numbers are those of `model.fit`, in a fraction of the time. If nothing can be computed
+    once, `fit` says so and trains as `model.fit` does.
 
     Args:
         model: A compiled functional or Sequential model.
@@ -81,26 +81,26 @@ def fit(
         validation_split: The part of arrays, over 0 and under 1, that is kept for validation: the last
             images, before any shuffling. `validation_data` goes before it.
         epochs: The epoch to end with, as in `model.fit`.
-        batch_size: Images in a training step; in one of validation too, if that is on arrays. None:
-            32 for arrays, the data set's own else.
+        batch_size: Images in a training step, and in a validation step if the validation data is
+            arrays. None: 32 for arrays; a data set has its own batches.
         augment: A Keras model or layer, called with `training=True`, or any callable from a batch of
             images to a batch of the same shape. `data.augmentation()` is one.
         views: How many augmented copies of each image are computed; every epoch draws one of them
             for each image, at random.
         cache: Where features are kept while training: `"memory"`, `"disk"` (a temporary file that is
             removed at the end), `"auto"` (in memory if they take at most half of what is free), or
-            False: nothing is computed once, and each epoch is augmented anew.
-        cache_dir: A folder to keep features in for later runs: an image is computed once, ever.
-        engine: Who runs the frozen part: `"tensorflow"`; `"openvino"`, on a processor, an extra of its
-            own; `"auto"`: the fastest for the precision.
+            False: nothing is computed once, and each epoch has new augmented copies.
+        cache_dir: A folder to keep features in. Later runs find them there.
+        engine: What runs the frozen part: `"tensorflow"`; `"openvino"`, on a processor, with the extra
+            of that name; `"auto"`: the fastest for the precision.
         precision: Of the numbers inside the frozen part while its features are computed: `"float32"`,
-            `"bfloat16"` or `"float16"`. The model that is trained and saved stays as it is. Where the
-            hardware cannot, it says so and takes float32.
+            `"bfloat16"` or `"float16"`. The model that is trained and saved does not change. If the
+            hardware has no instructions for it, `fit` says so and uses float32.
         callbacks: Keras callbacks; they see `model`.
         class_weight: As in `model.fit`.
         sample_weight: As in `model.fit`, if `x` is arrays.
-        shuffle: Whether each epoch has an order of its own, for data sets too. False: the order, and
-            the batches, that the data comes in. `"batch"`: only within each batch.
+        shuffle: Whether each epoch has a new random order, also for data sets. False: the order and the
+            batches of the data. `"batch"`: only within each batch.
         initial_epoch: As in `model.fit`.
         steps_per_epoch: As in `model.fit`.
         validation_steps: As in `model.fit`.

@@ -43,29 +43,30 @@ def fit_head(
     precision: str = "float32",
     verbose: str | int = "auto",
 ) -> keras.callbacks.History:
-    """Solve a head that is one Dense layer on frozen features: no learning rate, no epochs, no chance.
+    """Solve for a head that is one Dense layer: no learning rate, no epochs, nothing random.
 
-    What is frozen is computed once. On its features the regularised optimum is solved for: logistic
-    regression for softmax and sigmoid units, ridge regression for numbers. The strength of the penalty
-    is the one with the lowest loss in cross-validation on the training images. The solution is written
-    into the Dense layer, and the model stays as plain as it was.
+    What is frozen is computed once. On these features the regularised optimum is computed: logistic
+    regression for softmax and sigmoid units, ridge regression for numbers. Cross-validation on the
+    training images chooses the strength of the penalty: the one with the lowest loss. The solution is
+    written into the Dense layer. The model stays a plain Keras model.
 
-    Fine-tuning goes best from such a head: from one that has not converged, the first steps spoil what
-    was pretrained (Kumar et al., 2022, https://arxiv.org/abs/2202.10054).
+    Such a head is a good start for fine-tuning. If a head has not converged, the first steps of
+    fine-tuning damage what was pretrained (Kumar et al., 2022, https://arxiv.org/abs/2202.10054).
 
-    Dropout and augmentation layers of the model have no part in it, and neither has the optimizer.
-    Features that would take more than half of the free memory stay in the store, or in a temporary
-    file, and are read from there in blocks, in every iteration.
+    Dropout, augmentation layers and the optimizer of the model are not used. If the features would take
+    more than half of the free memory, they stay in the store or in a temporary file, and each iteration
+    reads them in blocks.
 
     Args:
-        model: A compiled model, frozen but for one Dense layer: `add_head(..., hidden_units=None)`
-            on a frozen backbone. With softmax, sigmoid units or no activation, and the loss that
-            belongs to it.
+        model: A compiled model of which only one Dense layer is trainable: `add_head(...,
+            hidden_units=None)` on a frozen backbone. The layer has softmax, sigmoid units or no
+            activation, and the model the loss that belongs to it.
         x: Images, as `fit` takes them.
         y: Labels, if `x` is arrays.
         validation_data: As in `fit`; only measured on.
-        class_weight: A weight for each class, by its number; classes left out count 1. `"balanced"`:
-            all classes count the same, however many images they have. For labels of one class.
+        class_weight: A weight for each class, by its number; the weight of other classes is 1.
+            `"balanced"`: all classes count the same, however many images they have. Not for several
+            labels an image.
         sample_weight: One weight for each image, if `x` is arrays.
         cache_dir: A folder to keep features in, as in `fit`, which finds them there.
         engine: As in `fit`.

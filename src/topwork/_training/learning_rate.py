@@ -88,11 +88,11 @@ def find_learning_rate(
     precision: str = "float32",
     verbose: str | int = "auto",
 ) -> RangeTest:
-    """Find a learning rate by trying rising ones, on features: the range test.
+    """Find a learning rate with the range test: try rates that rise with each step.
 
-    The rate rises with each step until the loss diverges (Smith, 2017,
-    https://arxiv.org/abs/1506.01186). What is frozen is computed once; the steps then take seconds.
-    Model, optimizer, metrics and random state are as they were afterwards.
+    The rate rises until the loss diverges (Smith, 2017, https://arxiv.org/abs/1506.01186). What is frozen
+    is computed once, so all steps together take seconds. The model, its optimizer and metrics, and the
+    random state do not change.
 
     Args:
         model: A compiled model with a frozen part.

@@ -16,17 +16,17 @@ _PEAK, _PEAK_OF_SGD = 1e-3, 1e-2
 
 
 class OneCycle(keras.callbacks.Callback):
-    """Warm the learning rate up, then let it fall to zero along a cosine, over the steps of the call.
+    """Raise the learning rate, then let it fall to zero along a cosine, over the steps of one call.
 
-    A constant rate ends where the last steps happen to throw the weights; one that falls to zero ends
-    where they settle (Loshchilov and Hutter, 2017, https://arxiv.org/abs/1608.03983). Warming up lets
-    the peak be higher (Smith, 2018, https://arxiv.org/abs/1803.09820).
+    With a constant rate, the weights at the end depend on the last few batches. With a rate that falls to
+    zero, the weights settle (Loshchilov and Hutter, 2017, https://arxiv.org/abs/1608.03983). The rise at
+    the beginning, the warm-up, makes a higher peak possible (Smith, 2018,
+    https://arxiv.org/abs/1803.09820).
 
-    For `topwork.fit` and Keras' own ``fit``. At the end the optimizer has the rate that it had before,
-    so that a second call begins a second cycle; after an interruption too, where `topwork.fit` trains.
-    After one in Keras' own ``fit``, `restore()` gives it back, or the next training with the same
-    callback. Where the number of steps is not known before the first epoch has ended, that epoch has one
-    rate.
+    It works in `topwork.fit` and in Keras' own ``fit``. At the end, the optimizer gets its old rate back,
+    and a second call begins a second cycle. `topwork.fit` gives it back after an interruption too. Keras'
+    own ``fit`` does not: then call `restore()`, or train again with the same callback. If the number of
+    steps is not known before the first epoch has ended, the rate is constant in that epoch.
 
     Args:
         peak: The highest rate. None: 1e-3, for SGD 1e-2; `find_learning_rate` finds one for your

@@ -30,10 +30,10 @@ def precompute(
     precision: str = "float32",
     verbose: str | int = "auto",
 ) -> int:
-    """Compute only what is frozen, into a store that `fit(..., cache_dir=...)` finds it in.
+    """Compute only the features of the frozen part, and store them for `fit(..., cache_dir=...)`.
 
-    Any number of processes, on one machine or on several that share the folder, may do so at once,
-    each with its part of the data, `dataset.shard(n, i)` for example.
+    Any number of processes may do this at the same time, on one machine or on several that share the
+    folder. Give each a part of the data, for example `dataset.shard(n, i)`.
 
     Args:
         model: The model that will be trained, or its frozen backbone with a trainable head.

@@ -62,13 +62,14 @@ class StopAt(keras.callbacks.Callback):
 class KeepBest(keras.callbacks.Callback):
     """Keep the best weights: fine-tuning can then do no harm.
 
-    It remembers the weights with the best figure that it has seen. If the last epoch ends worse,
-    they come back when training ends, and one line says so. The optimizer's state stays as it is.
+    It remembers the weights with the best figure that it has seen. If the figure of the last epoch is
+    worse, these weights come back when training ends, and one line says so. The state of the optimizer
+    does not change.
 
-    What is to be beaten is the figure of the phase before, so let **one** guard see both phases:
-    give the same object to both calls of ``fit``, with the same validation data. Where the first
-    phase ran without it, say with `baseline` what it reached. A guard that knows neither says so,
-    and chooses among the epochs of this training alone.
+    Fine-tuning has to be better than the phase before. So let **one** guard see both phases: give the
+    same object to both calls of ``fit``, with the same validation data. If the first phase ran without the
+    guard, give its figure as `baseline`. A guard that knows neither says so, and then chooses only among
+    the epochs of this training.
 
     Args:
         monitor: The quantity, as it stands in the History. One measured on validation data: what
