@@ -67,9 +67,9 @@ class KeepBest(keras.callbacks.Callback):
     does not change.
 
     Fine-tuning has to be better than the phase before. So let **one** guard see both phases: give the
-    same object to both calls of ``fit``, with the same validation data. If the first phase ran without the
-    guard, give its figure as `baseline`. A guard that knows neither says so, and then chooses only among
-    the epochs of this training.
+    same object to both calls of ``fit``, with the same validation data. If the first phase ran without
+    the guard, give its figure as `baseline`. A guard that knows neither says so, and then chooses only
+    among the epochs of this training.
 
     Args:
         monitor: The quantity, as it stands in the History. One measured on validation data: what
