@@ -33,7 +33,7 @@ def flatten(model: keras.Model) -> keras.Model:
             no functional or Sequential model, stays one layer.
 
     Returns:
-        A flat model of the same layers and variables: training one model trains the other. If two
+        A flat model of the same layers and variables. Training one model trains the other. If two
         layers have the same name, the name of the inner model is put in front of that of its layer. If
         the model is compiled, the flat one is compiled too, with a new optimizer. A model that has no
         models inside is returned as it is.
