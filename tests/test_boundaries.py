@@ -266,7 +266,7 @@ def test_something_else_than_a_model() -> None:
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        ("labels", r"training data has other ones\. Received: ndarray of shape \(64,\)"),
+        ("labels", r"labels of shape \(32,\), and the model has 3 sigmoid units, which take 0 or 1"),
         ("numbers", r"labels of shape \(32,\), and the model gives 3 numbers for each image"),
     ],
 )
