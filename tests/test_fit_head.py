@@ -295,10 +295,11 @@ def test_balanced_classes_count_the_same(one_unit: bool) -> None:
     assert np.abs(solutions[0] - solutions[2]).max() > 0.1
 
 
-def test_class_weights_by_number() -> None:
+@pytest.mark.parametrize("given", [{1: 3.0}, [1, 3, 1], np.array([1.0, 3.0, 1.0])])
+def test_class_weights_by_number(given: Any) -> None:
     features, labels = task()
     first, second = softmax_model(), softmax_model()
-    solve(first, features, labels, class_weight={1: 3.0})
+    solve(first, features, labels, class_weight=given)
     solve(second, features, labels, sample_weight=np.where(labels == 1, 3.0, 1.0))
     np.testing.assert_allclose(scores(first, features), scores(second, features), atol=1e-5)
 
@@ -515,16 +516,16 @@ def test_heads_that_it_cannot_solve(make: Callable[[], keras.Model], message: st
         solve(make(), *task())
 
 
-@pytest.mark.parametrize("weights", [{3: 1.0}, {0: -1}, {0: float("nan")}, [1, 2, 3], "even", {"cat": 1}])
+@pytest.mark.parametrize("weights", [{3: 1.0}, {0: -1}, {0: float("nan")}, [1, 2], "even", {"cat": 1}])
 def test_class_weights_that_are_none(weights: Any) -> None:
-    with pytest.raises(ValueError, match=r"'balanced', or a dict of weights .* 0 to 2\. Received: "):
+    with pytest.raises(ValueError, match=r"^fit_head: class_weight "):
         solve(softmax_model(), *task(), class_weight=weights)
 
 
 def test_class_weights_for_labels_that_have_no_class() -> None:
     features, labels = task()
     model = on_features(3, "sigmoid", "binary_crossentropy")
-    with pytest.raises(ValueError, match=r"class_weight needs labels of one class .* for 3 outputs"):
+    with pytest.raises(ValueError, match=r"class_weight='balanced' needs labels of one class"):
         solve(model, features, np.eye(3)[labels], class_weight="balanced")
 
 

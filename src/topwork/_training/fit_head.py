@@ -10,11 +10,13 @@ from typing import Any
 import keras
 
 from topwork._data.imbalance import labels_at_once, warn_of_rare_classes
+from topwork._data.labels import label_kind
 from topwork._data.origin import learn_names
 from topwork._data.randomness import warn_of_randomness
-from topwork._data.reading import build_sequential
+from topwork._data.reading import Source, build_sequential
+from topwork._data.weighting import class_weights
 from topwork._errors import public
-from topwork._features.computation import Cache, Computation, Run, open_cache
+from topwork._features.computation import Computation, Run, open_cache
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.memory import MEMORY_FRACTION, available_memory
 from topwork._features.table import Table
@@ -22,7 +24,7 @@ from topwork._networks.compilation import require_compiled
 from topwork._networks.graph import require_functional
 from topwork._networks.heads import set_units
 from topwork._training.data_arguments import Data
-from topwork._training.head_examples import check_class_weight, head_examples
+from topwork._training.head_examples import head_examples
 from topwork._training.linear import LinearModel, fit_linear
 from topwork._training.linear_head import LinearHead, linear_head, units_of
 from topwork._training.step import takes_features
@@ -64,7 +66,7 @@ def fit_head(
         x: Images, as `fit` takes them.
         y: Labels, if `x` is arrays.
         validation_data: As in `fit`; only measured on.
-        class_weight: A weight for each class, by its number; the weight of other classes is 1.
+        class_weight: A weight for each class, by its number or name; the weight of other classes is 1.
             `"balanced"`: all classes count the same, however many images they have. Not for several
             labels an image.
         sample_weight: One weight for each image, if `x` is arrays.
@@ -100,10 +102,14 @@ def fit_head(
     is_numbers = head.loss == "squared"
     if is_numbers:
         units_of(head)  # raises, before anything is computed
-    check_class_weight(class_weight, head)
     data = Data.of(x, y, sample_weight, validation_data)
+    train, validation = data.open(model)
+    class_weight = class_weights(class_weight, label_kind(model), train.class_names)
     cache = open_cache("auto", cache_dir, engine, precision)
-    tables = _tables(model, head.features, data, class_weight, cache, verbose)
+    learn_names(model, x)
+    prefix = keras.Model(model.inputs, head.features, name=f"{model.name}_prefix")
+    computation = Computation(model, FrozenPart(prefix, cache.engine), cache, verbose)
+    tables = _tables(model, computation, train, validation, class_weight)
     set_units(model, tables[0].y, by_gradients=False)
     units = units_of(head) if is_numbers else None
     start = time.perf_counter()
@@ -117,19 +123,19 @@ def fit_head(
 
 
 def _tables(
-    model: keras.Model, features: Any, data: Data, class_weight: Any, cache: Cache, verbose: str | int
+    model: keras.Model,
+    computation: Computation,
+    train: Source,
+    validation: Source | None,
+    class_weight: Any,
 ) -> list[Table]:
     """The features of the training data, and of the validation data if there is any."""
-    train, validation = data.open(model)
     warn_of_rare_classes(model, train, *labels_at_once(train), class_weight)
-    learn_names(model, data.x)
     runs = [Run(train, "training data")]
     if validation is not None:
         runs.append(Run(validation, "validation data"))
     for run in runs:
         warn_of_randomness(run.source.given[0], run.name)
-    prefix = keras.Model(model.inputs, features, name=f"{model.name}_prefix")
-    computation = Computation(model, FrozenPart(prefix, cache.engine), cache, verbose)
     tables = computation.tables(*runs)
     computation.say(tables)
     warn_of_rare_classes(model, train, tables[0].y, tables[0].sample_weight, class_weight)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import numbers
-from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -12,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from topwork._data.classes import is_one_hot
+from topwork._data.weighting import balanced
+from topwork._errors import InputError
 from topwork._features.table import Table
 from topwork._training.linear_fits import Array, Examples
 from topwork._training.linear_head import LinearHead
@@ -22,7 +21,7 @@ def head_examples(
 ) -> Examples:
     """The rows that count, with targets as the solver takes them."""
     targets = _targets(table.y, head)
-    weights = _sample_weights(table)
+    weights = sample_weights(table)
     counted = np.ones(len(table), bool)
     if head.loss == "softmax" and targets.ndim == 1 and head.ignored is not None:
         counted = targets != head.ignored
@@ -30,7 +29,7 @@ def head_examples(
         weights = weights * _class_weights(class_weight, targets, counted, head)
     counted &= weights > 0
     if not counted.any():
-        raise ValueError("fit_head: no image of the training data has a weight greater than 0.")
+        raise InputError("no image of the training data has a weight greater than 0.")
     if units is not None:
         scale, offset = units
         targets = (targets - offset) / scale
@@ -52,13 +51,13 @@ def _targets(y: Any, head: LinearHead) -> Array:
         return labels.reshape(len(labels)).astype(np.int64)
     targets = labels.reshape(len(labels), -1).astype(np.float64)
     if targets.shape[1] != head.dense.units:
-        raise ValueError(
-            f"fit_head: the model gives {head.dense.units} numbers for an image. Received: labels of "
+        raise InputError(
+            f"the model gives {head.dense.units} numbers for an image. Received: labels of "
             f"shape {labels.shape}. Pass one label for each."
         )
     if not np.isfinite(targets).all():
-        raise ValueError(
-            "fit_head: the training data has labels that are NaN or infinite, first at image "
+        raise InputError(
+            "the training data has labels that are NaN or infinite, first at image "
             f"{int((~np.isfinite(targets)).any(axis=1).argmax())}. Leave such images out."
         )
     return targets.argmax(axis=1) if head.loss == "softmax" and is_one_hot(targets) else targets
@@ -75,15 +74,16 @@ def _smoothed(targets: Array, head: LinearHead) -> Array:
     return targets * (1 - share) + share / n_ways
 
 
-def _sample_weights(table: Table) -> Array:
+def sample_weights(table: Table) -> Array:
+    """The weight of each image, (images,); 1 where there are none."""
     weights = np.ones(len(table))
     for array in keras.tree.flatten(table.sample_weight):
         if array is None:
             continue
         values = np.asarray(array)
-        if values.size != len(table) or not all(np.isfinite(values.ravel())) or (values < 0).any():
-            raise ValueError(
-                "fit_head: sample weights are finite numbers of at least 0, one for each image. "
+        if values.size != len(table) or not np.isfinite(values).all() or (values < 0).any():
+            raise InputError(
+                "sample weights are finite numbers of at least 0, one for each image. "
                 f"Received: an array of shape {values.shape}, from {values.min()} to {values.max()}, for "
                 f"{len(table)} images."
             )
@@ -99,9 +99,7 @@ def _class_weights(class_weight: Any, targets: Array, counted: Array, head: Line
         classes = (targets[:, 0] > 0.5).astype(int) if targets.shape[1] == 1 else targets.argmax(axis=1)
     n_classes = max(2, head.dense.units)
     if class_weight == "balanced":
-        counts = np.bincount(classes[counted], minlength=n_classes)
-        present = np.count_nonzero(counts)
-        return (counted.sum() / (present * np.maximum(counts, 1)))[classes]
+        class_weight = balanced(classes[counted], n_classes)
     return np.array([class_weight.get(c, 1.0) for c in range(n_classes)])[classes]
 
 
@@ -111,33 +109,9 @@ def _read(table: Table, rows: Array) -> Array:
     values = tf.cast(features, tf.float32).numpy()
     if not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).any(axis=1).argmax())
-        raise ValueError(
-            f"fit_head: the features of image {int(rows[bad])} of the training data are NaN or infinite. "
+        raise InputError(
+            f"the features of image {int(rows[bad])} of the training data are NaN or infinite. "
             "Are the backbone's weights finite, and is its precision enough? Load other weights, or "
             "another precision."
         )
     return values
-
-
-def check_class_weight(class_weight: Any, head: LinearHead) -> None:
-    if class_weight is None:
-        return
-    if head.loss == "squared" or (head.loss == "sigmoid" and head.dense.units > 1):
-        raise ValueError(
-            "fit_head: class_weight needs labels of one class for each image. Received: "
-            f"class_weight={class_weight!r} for {head.dense.units} outputs of another kind. Weigh the "
-            "images: sample_weight."
-        )
-    if class_weight == "balanced":
-        return
-    n_classes = 2 if head.loss == "sigmoid" else head.dense.units
-    is_dict = isinstance(class_weight, Mapping) and all(c in range(n_classes) for c in class_weight)
-    if not is_dict or not all(map(_is_weight, class_weight.values())):
-        raise ValueError(
-            "fit_head: class_weight is 'balanced', or a dict of weights of at least 0 by the number of "
-            f"the class, 0 to {n_classes - 1}. Received: {class_weight!r}."
-        )
-
-
-def _is_weight(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and 0 <= float(value) < math.inf

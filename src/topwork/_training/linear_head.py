@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from topwork._errors import InputError
 from topwork._networks.graph import Step, steps
 from topwork._networks.losses import unwrapped
 
@@ -91,19 +92,19 @@ def _dense_step(model: keras.Model, ordered: list[Step]) -> Step:
     trained = [step for step in ordered if getattr(step.operation, "trainable_variables", None)]
     names = list(dict.fromkeys(f"{s.operation.name!r} ({type(s.operation).__name__})" for s in trained))
     if len(names) != 1 or type(trained[0].operation) is not keras.layers.Dense:
-        raise ValueError(
-            "fit_head: solves a head whose trainable part is one Dense layer on frozen features. "
+        raise InputError(
+            "what is solved is one Dense layer on frozen features, the only trainable part of the model. "
             f"Trainable in {model.name!r}: {', '.join(names) or 'nothing'}. {_ADVICE} What else is "
             "trainable can be frozen: freeze(backbone), before the head is added."
         )
     if len(trained) > 1:
-        raise ValueError(
-            f"fit_head: the layer {trained[0].operation.name!r} is called {len(trained)} times, and one "
+        raise InputError(
+            f"the layer {trained[0].operation.name!r} is called {len(trained)} times, and one "
             f"solution would have to fit all of its calls. {_ADVICE}"
         )
     if len(trained[0].inputs[0].shape) != 2:
-        raise ValueError(
-            "fit_head: the Dense layer must be called on one vector an image, (batch, features). "
+        raise InputError(
+            "the Dense layer must be called on one vector an image, (batch, features). "
             f"{trained[0].operation.name!r} is called on {tuple(trained[0].inputs[0].shape)}. Pool or "
             "flatten the features before it."
         )
@@ -119,13 +120,13 @@ def _check_plain(dense: keras.layers.Dense) -> None:
         if getattr(dense, name, None) is not None
     ]
     if given:
-        raise ValueError(
-            f"fit_head: the layer {dense.name!r} has a {given[0]}, and fit_head chooses the penalty "
+        raise InputError(
+            f"the layer {dense.name!r} has a {given[0]}, and fit_head chooses the penalty "
             f"itself, by cross-validation. Leave {given[0]} out, or train with fit."
         )
     if getattr(dense, "lora_enabled", False) or getattr(dense, "quantization_mode", None):
-        raise ValueError(
-            f"fit_head: the kernel of {dense.name!r} is quantized or has a low-rank adapter (LoRA), and "
+        raise InputError(
+            f"the kernel of {dense.name!r} is quantized or has a low-rank adapter (LoRA), and "
             "cannot be written. Solve the head first, then quantize the model or enable the adapter."
         )
 
@@ -136,8 +137,8 @@ def _after(model: keras.Model, ordered: list[Step], dense: Step) -> list[Step]:
     while tensor is not model.outputs[0] or len(model.outputs) > 1:
         users = [step for step in ordered if any(each is tensor for each in step.inputs)]
         if len(model.outputs) > 1 or len(users) != 1 or len(users[0].inputs) != 1:
-            raise ValueError(
-                f"fit_head: {model.name!r} must give what its Dense layer {dense.operation.name!r} "
+            raise InputError(
+                f"{model.name!r} must give what its Dense layer {dense.operation.name!r} "
                 f"gives, as its only output. Received: a model with {len(model.outputs)} outputs, where "
                 f"{len(users)} layers follow that one. {_ADVICE}"
             )
@@ -178,8 +179,8 @@ def _kind(model: keras.Model, dense: Any, after: list[Step], loss: Any, options:
     if loss is keras.losses.mean_squared_error and set(names) <= {"linear", "other"}:
         return "squared"
     given = " and ".join(name for name in names if name != "linear") or "linear"
-    raise ValueError(
-        f"fit_head: the head of {model.name!r} ends in the activation {given!r} and is compiled with the "
+    raise InputError(
+        f"the head of {model.name!r} ends in the activation {given!r} and is compiled with the "
         f"loss {getattr(loss, '__name__', model.loss)!r}: that has no optimum that can be solved for. "
         "What has: softmax with a (sparse) categorical crossentropy, sigmoid with binary crossentropy, "
         "either left out with from_logits=True, and no activation with mean squared error. Compile with "
@@ -219,8 +220,8 @@ def units_of(head: LinearHead) -> tuple[Array, Array]:
     expected = offset + tried * scale
     tolerance = 1e-5 * (np.abs(offset) + np.abs(scale) * 20)
     if given.shape != tried.shape or (np.abs(given - expected) > tolerance).any() or not scale.all():
-        raise ValueError(
-            f"fit_head: what follows the Dense layer {head.dense.name!r} must only scale and shift what "
+        raise InputError(
+            f"what follows the Dense layer {head.dense.name!r} must only scale and shift what "
             "it gives, each output for itself. Leave it out, or train with fit."
         )
     return scale, offset

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
-import keras
 import numpy as np
 
 from topwork._data.classes import READERS, check_several
-from topwork._errors import InputError, described
+from topwork._errors import InputError
 from topwork._features.table import Table
+from topwork._training.head_examples import sample_weights
 from topwork._training.linear_fits import LOSS_OF, Array
 
 
@@ -82,21 +82,9 @@ def targets_of_table(table: Table, task: str, name: str, n_outputs: int | None =
     """
     values = READERS[task](table.y, f"the {name}", n_outputs)
     if task != "classes":
-        return Targets(task, values.astype(np.float64), _weights(table), values.shape[1])
+        return Targets(task, values.astype(np.float64), sample_weights(table), values.shape[1])
     if values.min() < 0:
         raise InputError(f"classes are numbered from 0. Received: the label {values.min()}.")
     if n_outputs is None:
         check_several(np.unique(values), f"the {name}")
-    return Targets(task, values, _weights(table), n_outputs or int(values.max()) + 1)
-
-
-def _weights(table: Table) -> Array:
-    weights = [np.asarray(each) for each in keras.tree.flatten(table.sample_weight) if each is not None]
-    if not weights:
-        return np.ones(len(table))
-    if weights[0].size != len(table) or (weights[0] < 0).any() or not np.isfinite(weights[0]).all():
-        raise InputError(
-            "sample weights are finite numbers of at least 0, one for each image. Received: "
-            f"{described(weights[0])}."
-        )
-    return weights[0].reshape(len(table)).astype(np.float64)
+    return Targets(task, values, sample_weights(table), n_outputs or int(values.max()) + 1)
