@@ -1,16 +1,34 @@
-"""The one printer of tables: aligned text, and HTML for a notebook and for a page made of it."""
+"""Results in rows, and the one printer of tables: aligned text, and HTML for a notebook and its page."""
 
 from __future__ import annotations
 
 import dataclasses
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Generic, TypeVar
+
+Row = TypeVar("Row")
 
 # Themes differ: without these a table has no space between its columns, and breaks numbers.
 _CELL = "padding: 0.15em 0.7em; white-space: nowrap; text-align: {}"
 _TABLE = "border-collapse: collapse; width: auto; font-size: 0.85em"
 HIGHLIGHT = "font-weight: bold; background: rgba(70, 130, 200, 0.16)"
+
+
+class Rows(Generic[Row]):
+    """What is a sequence of its rows."""
+
+    rows: tuple[Row, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __getitem__(self, index: int) -> Row:
+        return self.rows[index]
 
 
 class Html(str):

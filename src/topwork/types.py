@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from topwork._evidence.suspect_records import Suspects as Suspects
     from topwork._interpret.calibration import Calibration as Calibration
     from topwork._interpret.class_report import ClassRow as ClassRow
-    from topwork._interpret.class_report import Mistake as Mistake
     from topwork._interpret.class_report import Report as Report
     from topwork._interpret.grad_cam import HeatMap as HeatMap
     from topwork._interpret.label_report import LabelRow as LabelRow
     from topwork._interpret.label_report import LabelsReport as LabelsReport
     from topwork._interpret.listings import Mistakes as Mistakes
     from topwork._interpret.listings import Predictions as Predictions
-    from topwork._interpret.number_report import NumberMistake as NumberMistake
+    from topwork._interpret.mistakes import Mistake as Mistake
+    from topwork._interpret.mistakes import NumberMistake as NumberMistake
     from topwork._interpret.number_report import NumberRow as NumberRow
     from topwork._interpret.number_report import NumbersReport as NumbersReport
     from topwork._interpret.predict import Prediction as Prediction
@@ -63,9 +63,9 @@ _DEFINED_IN = {
     "LabelsReport": "_interpret.label_report",
     "LayerRow": "_networks.describe",
     "LayerTable": "_networks.describe",
-    "Mistake": "_interpret.class_report",
+    "Mistake": "_interpret.mistakes",
     "Mistakes": "_interpret.listings",
-    "NumberMistake": "_interpret.number_report",
+    "NumberMistake": "_interpret.mistakes",
     "NumberRow": "_interpret.number_report",
     "NumbersReport": "_interpret.number_report",
     "Option": "_transfer.evidence",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from topwork._figures import new_figure
 from topwork._names import published
-from topwork._tables import HIGHLIGHT, html_lines, html_table, text_table
+from topwork._tables import HIGHLIGHT, Rows, html_lines, html_table, text_table
 
 
 class Row(Protocol):
@@ -51,7 +50,7 @@ RowType = TypeVar("RowType", bound=Row)
 
 @published
 @dataclasses.dataclass(frozen=True)
-class Comparison(Generic[RowType]):
+class Comparison(Rows[RowType]):
     """A comparison; prints as a table, renders in a notebook, draws itself, iterates over its rows.
 
     Attributes:
@@ -63,15 +62,6 @@ class Comparison(Generic[RowType]):
     title: str
     rows: tuple[RowType, ...]
     cost_name: str
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[RowType]:
-        return iter(self.rows)
-
-    def __getitem__(self, index: int) -> RowType:
-        return self.rows[index]
 
     @property
     def top(self) -> RowType:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from topwork._evidence.findings import Columns, findings_html, findings_text
+from topwork._evidence.findings import Columns, Findings
 from topwork._evidence.pictures import Picture
 from topwork._figures import picture_grid
 from topwork._names import published
@@ -86,7 +86,7 @@ class Duplicate:
 
 @published
 @dataclass(frozen=True, eq=False)
-class Duplicates:
+class Duplicates(Findings[Duplicate]):
     """Images that are the same; a sequence of `Duplicate`: across data sets first, identical ones first.
 
     Attributes:
@@ -96,15 +96,6 @@ class Duplicates:
 
     rows: tuple[Duplicate, ...]
     n_images: dict[str, int]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[Duplicate]:
-        return iter(self.rows)
-
-    def __getitem__(self, place: int) -> Duplicate:
-        return self.rows[place]
 
     @property
     def across(self) -> tuple[Duplicate, ...]:
@@ -116,11 +107,6 @@ class Duplicates:
         """Those that are labelled differently."""
         return tuple(row for row in self.rows if row.is_contradiction)
 
-    @property
-    def records(self) -> list[dict[str, Any]]:
-        """Plain dicts. ``pandas.DataFrame(found.records)`` makes a table of them."""
-        return [row.record for row in self.rows]
-
     def plot(self) -> Figure:
         """Draw the first pairs, side by side.
 
@@ -130,12 +116,6 @@ class Duplicates:
         shown = [copy for row in self.rows for copy in row if _is_shown(row)]
         pictures = [copy.image for copy in shown if copy.image is not None]
         return picture_grid(pictures, list(map(_title, shown)), nothing="no duplicates")
-
-    def __str__(self) -> str:
-        return findings_text(self._summary(), self.rows, _columns)
-
-    def _repr_html_(self) -> str:
-        return findings_html(self._summary(), self.rows, _columns)
 
     def _summary(self) -> str:
         images = " + ".join(f"{n:,}" for n in self.n_images.values())
@@ -148,6 +128,22 @@ class Duplicates:
         labelled = f"; {opposed:,} labelled differently" if opposed else ""
         return f"{n_identical:,} identical and {n_near:,} near pairs in {images} images{across}{labelled}"
 
+    def _columns(self, rows: Sequence[Duplicate]) -> Columns:
+        columns: Columns = [
+            ("kind", lambda row: f"{row.kind}, mirrored" if row.mirrored else row.kind),
+            ("similarity", lambda row: f"{row.similarity:.3f}"),
+            ("one", lambda row: str(row.first)),
+            ("other", lambda row: str(row.second)),
+        ]
+        if any(row.is_contradiction for row in rows):
+            columns.append(
+                (
+                    "labels",
+                    lambda row: f"{row.first.label} / {row.second.label}" if row.is_contradiction else "",
+                )
+            )
+        return columns
+
 
 def _is_shown(row: Duplicate) -> bool:
     return all(copy.image is not None for copy in row)
@@ -156,20 +152,3 @@ def _is_shown(row: Duplicate) -> bool:
 def _title(copy: Copy) -> str:
     name = f"{copy.part} {copy.index}" if copy.file is None else f"{copy.part}: {Path(copy.file).name}"
     return name if copy.label is None else f"{name}\n{copy.label}"
-
-
-def _columns(rows: Sequence[Duplicate]) -> Columns:
-    columns: Columns = [
-        ("kind", lambda row: f"{row.kind}, mirrored" if row.mirrored else row.kind),
-        ("similarity", lambda row: f"{row.similarity:.3f}"),
-        ("one", lambda row: str(row.first)),
-        ("other", lambda row: str(row.second)),
-    ]
-    if any(row.is_contradiction for row in rows):
-        columns.append(
-            (
-                "labels",
-                lambda row: f"{row.first.label} / {row.second.label}" if row.is_contradiction else "",
-            )
-        )
-    return columns

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from topwork._evidence.findings import Columns, findings_html, findings_text
+from topwork._evidence.findings import Columns, Findings
 from topwork._evidence.pictures import Picture
 from topwork._figures import picture_grid
 from topwork._names import published
@@ -53,7 +53,7 @@ class Suspect:
 
 @published
 @dataclass(frozen=True, eq=False)
-class Suspects:
+class Suspects(Findings[Suspect]):
     """Labels that are probably wrong, the most suspicious first; a sequence of `Suspect`.
 
     Attributes:
@@ -74,20 +74,6 @@ class Suspects:
     n_likely: int
     agreement: float
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[Suspect]:
-        return iter(self.rows)
-
-    def __getitem__(self, place: int) -> Suspect:
-        return self.rows[place]
-
-    @property
-    def records(self) -> list[dict[str, Any]]:
-        """Plain dicts. ``pandas.DataFrame(found.records)`` makes a table of them."""
-        return [row.record for row in self.rows]
-
     def plot(self) -> Figure:
         """Draw the most suspicious images, with the label they have and the one suggested.
 
@@ -98,12 +84,6 @@ class Suspects:
         titles = [f"{row.index}: {_text(row.given)}\n→ {_text(row.suggested)}?" for row in shown]
         pictures = [row.image for row in shown if row.image is not None]
         return picture_grid(pictures, titles, nothing="no suspects")
-
-    def __str__(self) -> str:
-        return findings_text(self._summary(), self.rows, _columns)
-
-    def _repr_html_(self) -> str:
-        return findings_html(self._summary(), self.rows, _columns)
 
     def _summary(self) -> str:
         if self.task == "numbers":
@@ -117,25 +97,24 @@ class Suspects:
             "probably wrong"
         )
 
+    def _columns(self, rows: Sequence[Suspect]) -> Columns:
+        """Headings with the text of each; what no row has is left out."""
+        is_number = rows[0].probability is None
+        columns: Columns = [
+            ("image", lambda row: str(row.index)),
+            ("given", lambda row: _text(row.given)),
+            ("suggested", lambda row: _text(row.suggested)),
+            (
+                "deviations" if is_number else "probability",
+                lambda row: f"{row.doubt:.1f}" if is_number else f"{row.probability:.3f}",
+            ),
+        ]
+        if any(row.name is not None for row in rows):
+            columns.insert(1, ("number", lambda row: row.name or "-"))
+        if any(row.file is not None for row in rows):
+            columns.append(("file", lambda row: row.file or "-"))
+        return columns
+
 
 def _text(label: str | float) -> str:
     return label if isinstance(label, str) else f"{label:.4g}"
-
-
-def _columns(rows: Sequence[Suspect]) -> Columns:
-    """Headings with the text of each; what no row has is left out."""
-    is_number = rows[0].probability is None
-    columns: Columns = [
-        ("image", lambda row: str(row.index)),
-        ("given", lambda row: _text(row.given)),
-        ("suggested", lambda row: _text(row.suggested)),
-        (
-            "deviations" if is_number else "probability",
-            lambda row: f"{row.doubt:.1f}" if is_number else f"{row.probability:.3f}",
-        ),
-    ]
-    if any(row.name is not None for row in rows):
-        columns.insert(1, ("number", lambda row: row.name or "-"))
-    if any(row.file is not None for row in rows):
-        columns.append(("file", lambda row: row.file or "-"))
-    return columns

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +12,12 @@ import numpy.typing as npt
 
 from topwork._data.classes import class_numbers
 from topwork._evidence.scores import standard_error
-from topwork._figures import thumbnail
 from topwork._interpret.answers import Answers, worst
 from topwork._interpret.calibration import Calibration, calibration_of, drawn
 from topwork._interpret.listings import LISTED, Mistakes, listed_html, listed_text
+from topwork._interpret.mistakes import Mistake
 from topwork._interpret.report_plots import plot_confusion, plot_mistakes
-from topwork._interpret.texts import image_text, share, share_texts
+from topwork._interpret.texts import share, share_texts
 from topwork._names import published
 from topwork._tables import Html, html_lines, html_table, text_table
 
@@ -53,47 +52,6 @@ class ClassRow:
         """The row as the texts of a table."""
         shares = share_texts(self.precision, self.recall, self.f1)
         return (self.name, *shares, f"{self.images:,}")
-
-
-@published
-@dataclass(frozen=True, eq=False)
-class Mistake:
-    """An image taken for what it does not show.
-
-    Attributes:
-        index: Its place in the data, counted from 0.
-        image: Its pixels, as the model received them.
-        true: The class it shows.
-        predicted: The class it was taken for.
-        probability: How sure the model was of that; of an image with several labels, of `label`.
-        file: The path of its file, where the data knows it.
-        label: Of an image with several labels, the one on which the model is the surest and wrong.
-    """
-
-    index: int
-    image: npt.NDArray[Any] = field(repr=False)
-    true: str
-    predicted: str
-    probability: float
-    file: str | None = None
-    label: str | None = None
-
-    def __str__(self) -> str:
-        sure = f"{self.label} {self.probability:.1%}" if self.label else f"{self.probability:.1%}"
-        name = image_text(self.index, self.file)
-        return f"{name}: {self.true}, taken for {self.predicted} ({sure})"
-
-    def cells(self) -> dict[str, str]:
-        """The mistake as cells of a table, by the heading of their column."""
-        about = {} if self.label is None else {"surest": self.label}
-        return {
-            "": thumbnail(self.image),
-            "image": image_text(self.index, None if self.file is None else Path(self.file).name),
-            "shows": self.true,
-            "taken for": self.predicted,
-            **about,
-            "probability": f"{self.probability:.1%}",
-        }
 
 
 @published

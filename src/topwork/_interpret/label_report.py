@@ -17,8 +17,8 @@ from topwork._evidence.scores import (
 )
 from topwork._interpret.answers import Answers, worst
 from topwork._interpret.calibration import Calibration, calibration_of
-from topwork._interpret.class_report import Mistake
 from topwork._interpret.listings import Mistakes, listed_html, listed_text
+from topwork._interpret.mistakes import Mistake
 from topwork._interpret.report_plots import plot_label_rows, plot_mistakes
 from topwork._interpret.texts import share, share_texts
 from topwork._names import published

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,11 +11,11 @@ import numpy.typing as npt
 
 from topwork._data.classes import numbers_of
 from topwork._evidence.scores import mean_score, r2, r2_error
-from topwork._figures import thumbnail
 from topwork._interpret.answers import Answers, worst
 from topwork._interpret.listings import Mistakes, listed_html, listed_text
+from topwork._interpret.mistakes import NumberMistake
 from topwork._interpret.report_plots import plot_mistakes, plot_numbers
-from topwork._interpret.texts import image_text, share_texts
+from topwork._interpret.texts import share_texts
 from topwork._names import published
 from topwork._tables import html_lines, html_table, text_table
 
@@ -53,42 +52,6 @@ class NumberRow:
         errors = (self.mean_absolute_error, self.standard_error, self.root_mean_squared_error)
         texts = [f"{value:.4g}" for value in errors]
         return (self.name, *texts, *share_texts(self.r2), f"{self.deviation:.4g}")
-
-
-@published
-@dataclass(frozen=True, eq=False)
-class NumberMistake:
-    """An image of which a number is far off.
-
-    Attributes:
-        index: Its place in the data, counted from 0.
-        image: Its pixels, as the model received them.
-        name: The number in question.
-        true: What it is.
-        predicted: What the model says.
-        file: The path of its file, where the data knows it.
-    """
-
-    index: int
-    image: npt.NDArray[Any] = field(repr=False)
-    name: str
-    true: float
-    predicted: float
-    file: str | None = None
-
-    def __str__(self) -> str:
-        name = image_text(self.index, self.file)
-        return f"{name}: {self.name} {self.true:.5g}, taken for {self.predicted:.5g}"
-
-    def cells(self) -> dict[str, str]:
-        """The mistake as cells of a table, by the heading of their column."""
-        return {
-            "": thumbnail(self.image),
-            "image": image_text(self.index, None if self.file is None else Path(self.file).name),
-            "number": self.name,
-            "is": f"{self.true:.5g}",
-            "taken for": f"{self.predicted:.5g}",
-        }
 
 
 @published

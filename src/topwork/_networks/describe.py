@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from topwork._names import published
-from topwork._tables import Columns, html_lines, html_table
+from topwork._tables import Columns, Rows, html_lines, html_table
 
 State = Literal["frozen", "trainable", "partial", "no weights"]
 _COLUMNS = ("index", "name", "type", "output shape", "parameters", "state")
@@ -54,7 +54,7 @@ class LayerRow:
 
 @published
 @dataclass(frozen=True)
-class LayerTable:
+class LayerTable(Rows[LayerRow]):
     """The layers of a model; prints as text, renders in a notebook, iterates over its rows.
 
     Attributes:
@@ -68,15 +68,6 @@ class LayerTable:
     rows: tuple[LayerRow, ...]
     parameters: int
     trainable_parameters: int
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[LayerRow]:
-        return iter(self.rows)
-
-    def __getitem__(self, index: int) -> LayerRow:
-        return self.rows[index]
 
     def __str__(self) -> str:
         columns = Columns.of(_COLUMNS, [row.cells() for row in self.rows])
