@@ -245,7 +245,7 @@ class TestWhatIsGiven:
         (tmp_path / "train").mkdir()
         with pytest.raises(ValueError, match=r"find_duplicates: there are no images in train"):
             found_in(tmp_path / "train")
-        with pytest.raises(ValueError, match=r"not there. Beside it there are: 'train'"):
+        with pytest.raises(ValueError, match=r"which does not exist. In .* there are: 'train'"):
             found_in(tmp_path / "trian")
         with pytest.raises(ValueError, match=r"no images in validation: an empty list"):
             found_in(SCENES, [])

@@ -22,7 +22,7 @@ from PIL import Image
 import topwork as tw
 from topwork._data.decoding import Undecodable, decode_file
 from topwork._data.images import Setting, read_image, resized
-from topwork._data.origin import in_order, origin_of
+from topwork._data.origin import in_order, learn_names, origin_of
 from topwork._data.randomness import randomness_in
 from topwork._networks.record import read_record
 
@@ -335,6 +335,15 @@ class TestReadFolder:
         assert (origin.class_names, origin.paths) == (("cat", "dog", "eel"), None)
         assert origin.setting == Setting()
         assert in_order(changed) == (changed, None)
+
+    def test_the_iterators_of_older_code_know_them_too(self) -> None:
+        class Iterator(keras.utils.PyDataset):
+            class_indices = {"dog": 1, "cat": 0, "eel": 2}
+
+        model = classifier()
+        learn_names(model, Iterator())
+        assert read_record(model).class_names == ("cat", "dog", "eel")
+        assert read_record(model).reader == "other"
 
     def test_it_is_known_to_be_constant(self, photos: Path) -> None:
         data = tw.data.read_folder(photos, 8)

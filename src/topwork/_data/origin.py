@@ -57,6 +57,15 @@ def origin_of(data: Any) -> Origin | None:
     return dataclasses.replace(known[0], paths=None, labels=None, in_order=None)
 
 
+def class_names_of(data: Any) -> tuple[str, ...] | None:
+    """The names that data has: of `read_folder`, Keras' own reader, or the iterators of older code."""
+    origin = origin_of(data)
+    names = getattr(data, "class_names", None) if origin is None else origin.class_names
+    if names is None and isinstance(numbers := getattr(data, "class_indices", None), dict):
+        names = sorted(numbers, key=numbers.__getitem__)
+    return None if names is None else tuple(map(str, names))
+
+
 def in_order(data: Any) -> tuple[Any, tuple[str, ...] | None]:
     """The data without shuffling where that is known, and the files that its images are from.
 
@@ -92,14 +101,14 @@ def learn_names(model: keras.Model, data: Any) -> None:
 
     What it knows already stays if the data says nothing, or has other classes than the model outputs.
     """
-    origin = origin_of(data)
-    if origin is None:
+    origin, names = origin_of(data), class_names_of(data)
+    if origin is None and names is None:
         return
     known = read_record(model)
-    names = origin.class_names
     if names is not None and not _fits(model, len(names)):
         names = known.class_names
-    reader = "other" if origin.setting is None else dataclasses.asdict(origin.setting)
+    setting = None if origin is None else origin.setting
+    reader = "other" if setting is None else dataclasses.asdict(setting)
     record = Record(names, reader, _version())
     if record != known:
         write_record(model, record)

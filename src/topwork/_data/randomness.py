@@ -60,13 +60,19 @@ def _is_called_constant(x: Any) -> bool:
     return getattr(x, "is_constant", False) is True
 
 
+def about_randomness(x: Any, name: str) -> str | None:
+    """`randomness_in` as the beginning of a message."""
+    found = randomness_in(x)
+    return None if found is None else f"the {name} is augmented at random: it has {found}."
+
+
 def warn_of_randomness(x: Any, name: str) -> None:
     """Warn where images that change are about to be computed once."""
-    randomness = randomness_in(x)
-    if randomness is not None:
+    told = about_randomness(x, name)
+    if told is not None:
         warn(
-            f"the {name} is augmented at random: it has {randomness}. Each image is used once, as it "
-            "happens to come, and not found again in a cache_dir. Pass the images as they are."
+            f"{told} Each image is used once, as it happens to come, and not found again in a cache_dir. "
+            "Pass the images as they are."
         )
 
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from topwork._data.data_sets import open_data_set
 from topwork._data.inputs import as_arrays as as_arrays
 from topwork._data.inputs import as_received, in_shape, inputs_in_order, map_arrays
-from topwork._data.origin import origin_of
+from topwork._data.origin import class_names_of
 from topwork._data.source import Batch as Batch
 from topwork._data.source import Source as Source
 from topwork._data.source import check_lengths, unpacked
@@ -79,15 +79,6 @@ def _refuse_separate(y: Any, sample_weight: Any, kind: str) -> None:
                 f"a {kind} brings its own labels and weights, as (images, labels[, weights]). "
                 f"Received: {name} as well. Leave {name} out."
             )
-
-
-def class_names_of(x: Any) -> tuple[str, ...] | None:
-    """The names that data has: of `read_folder`, Keras' own reader, or the iterators of older code."""
-    origin = origin_of(x)
-    names = getattr(x, "class_names", None) if origin is None else origin.class_names
-    if names is None and isinstance(numbers := getattr(x, "class_indices", None), dict):
-        names = sorted(numbers, key=numbers.__getitem__)
-    return None if names is None else tuple(map(str, names))
 
 
 def _from_arrays(model: keras.Model, x: Any, y: Any, sample_weight: Any) -> Source:

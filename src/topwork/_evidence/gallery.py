@@ -16,11 +16,12 @@ import numpy as np
 import tensorflow as tf
 
 from topwork._data.decoding import Undecodable, decode_file, read_bytes
+from topwork._data.folder import what_is_there_instead
 from topwork._data.images import Setting, resized
 from topwork._data.listing import images_below
-from topwork._data.origin import in_order, origin_of
+from topwork._data.origin import class_names_of, in_order, origin_of
 from topwork._data.ragged import array_of
-from topwork._errors import InputError, closest, described, warn
+from topwork._errors import InputError, described, warn
 from topwork._evidence.likeness import SIDE
 from topwork._evidence.pictures import Picture
 from topwork._figures import displayable
@@ -80,12 +81,9 @@ def _files_of(data: Any) -> tuple[Sequence[str], Sequence[str] | None] | None:
 
 def _in_folder(folder: Path) -> tuple[Sequence[str], Sequence[str] | None]:
     if not folder.is_dir():
-        siblings = [each.name for each in folder.parent.iterdir()] if folder.parent.is_dir() else []
-        near = f" Beside it there are: {closest(folder.name, siblings)}." if siblings else ""
         raise InputError(
-            f"a path must be that of a folder of images. Received: {str(folder)!r}, which is "
-            f"{'a file' if folder.exists() else 'not there'}.{near} Give files as a list, "
-            "and of a table what topwork.data.read_folder makes of it."
+            f"a path must be that of a folder of images. {what_is_there_instead(folder)} Files are given "
+            "as a list, and of a table what topwork.data.read_folder makes of it."
         )
     paths = images_below(folder)
     parents = [path.parent.relative_to(folder).as_posix() for path in paths]
@@ -151,8 +149,7 @@ def _of_images(data: Any, name: str, verbose: Any) -> Gallery:
         return _found_again(data, {number: keys[number] for number in numbers})
 
     known = None if not labels or labels[0] is None else np.concatenate(labels)
-    origin = origin_of(data)
-    texts = _texts(known, None if origin is None else origin.class_names)
+    texts = _texts(known, class_names_of(data))
     small = np.stack(pictures) if pictures else np.empty((0, SIDE, SIDE, 3), np.uint8)
     return Gallery(name, small, keys, None, texts, full)
 

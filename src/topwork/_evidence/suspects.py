@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from topwork._data.origin import in_order, origin_of
-from topwork._data.randomness import randomness_in
+from topwork._data.origin import class_names_of, in_order, origin_of
+from topwork._data.randomness import warn_of_randomness
 from topwork._data.reading import open_source
 from topwork._errors import InputError, public, warn, whole_number
 from topwork._evidence.doubts import Doubts, doubts_of_classes, doubts_of_labels, doubts_of_numbers
@@ -98,9 +98,7 @@ def suspects(
     (table,) = computation.tables(Run(watched.source, "data", labelled=False))
     computation.say([table])
     targets, task, found_names = label_targets(model, table.y)
-    known = origin.class_names if origin is not None else None
-    known = known or source.class_names or found_names
-    names, targets = named_targets(class_names, known, model, targets, task)
+    names, targets = named_targets(class_names, class_names_of(data) or found_names, model, targets, task)
     if task == "classes":
         check_classes(targets, names)
     doubts = _doubts(table, targets, task, len(names))
@@ -115,12 +113,7 @@ def _check_n(n: Any) -> None:
 
 
 def _warn_of_what_spoils(model: keras.Model, data: Any) -> None:
-    randomness = randomness_in(data)
-    if randomness is not None:
-        warn(
-            f"the data is augmented at random: it has {randomness}. Each image is judged once, as it "
-            "happens to come, and may not be found again for a picture. Pass the images as they are."
-        )
+    warn_of_randomness(data, "data")
     optimizer = getattr(model, "optimizer", None)
     part = keras.Model(model.inputs, feature_tensor(model))
     if optimizer is not None and int(optimizer.iterations) > 0 and part.trainable_weights:

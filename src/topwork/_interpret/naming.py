@@ -8,8 +8,7 @@ from typing import Any
 
 import keras
 
-from topwork._data.origin import learn_names, origin_of
-from topwork._data.reading import class_names_of
+from topwork._data.origin import class_names_of, learn_names
 from topwork._errors import InputError, described, public
 from topwork._networks.classifier import names_of_classes, task_of
 from topwork._networks.record import read_record, write_record
@@ -54,7 +53,6 @@ def name_classes(model: keras.Model, names: Sequence[str] | Any) -> keras.Model:
         )
     given = names if is_list else of_data
     checked = names_of_classes(given, model, task)
-    if origin_of(names) is not None:
-        learn_names(model, names)
+    learn_names(model, names)
     write_record(model, dataclasses.replace(read_record(model), class_names=checked))
     return model

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from topwork._data.reading import class_names_of
+from topwork._data.origin import class_names_of
 from topwork._errors import InputError, listed, public
 from topwork._interpret.answers import answers_to
 from topwork._interpret.class_report import Report, class_report

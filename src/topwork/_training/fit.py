@@ -19,7 +19,7 @@ from topwork._data.augmenting import (
 from topwork._data.checks import Guard
 from topwork._data.imbalance import labels_at_once, warn_of_rare_classes
 from topwork._data.origin import learn_names, targets_of
-from topwork._data.randomness import randomness_in
+from topwork._data.randomness import about_randomness
 from topwork._data.reading import Source, build_sequential
 from topwork._data.shared_images import shared_images
 from topwork._data.weighting import complete
@@ -201,11 +201,11 @@ def _split(
         warn(f"nothing of {model.name!r} is computed once, because {train.only_plainly}.")
         return None
     for name, source in (("data set", train), ("validation data", validation)):
-        randomness = None if source is None else randomness_in(source.given[0])
-        if randomness is not None:
+        told = None if source is None else about_randomness(source.given[0], name)
+        if told is not None:
             warn(
-                f"the {name} is augmented at random: it has {randomness}. Computing it once would "
-                f"show the same copy in every epoch, so that nothing is computed once. {PASS_AUGMENT}"
+                f"{told} Computing it once would show the same copy in every epoch, so that nothing is "
+                f"computed once. {PASS_AUGMENT}"
             )
             return None
     try:

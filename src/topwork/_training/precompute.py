@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from topwork._data.augmenting import PASS_AUGMENT, check_augment
-from topwork._data.randomness import randomness_in
+from topwork._data.randomness import about_randomness
 from topwork._data.reading import build_sequential, open_source
 from topwork._errors import InputError, public
 from topwork._features.computation import Computation, Run, open_cache
@@ -73,9 +73,9 @@ def precompute(
     views = check_augment(augment, views)
     cache = open_cache("disk", cache_dir, engine, precision)
     source = open_source(model, x)
-    randomness = randomness_in(source.given[0])
-    if randomness is not None:
-        raise InputError(f"the data set is augmented at random: it has {randomness}. {PASS_AUGMENT}")
+    told = about_randomness(source.given[0], "data set")
+    if told is not None:
+        raise InputError(f"{told} Stored, each would be the same in every epoch. {PASS_AUGMENT}")
     try:
         halves = split(model, source.sample)
     except NotSplittable as reason:

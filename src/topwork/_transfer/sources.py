@@ -9,9 +9,7 @@ from typing import Any
 import keras
 
 from topwork._data.classes import class_numbers
-from topwork._data.randomness import randomness_in
 from topwork._data.reading import Batch, Source, open_source
-from topwork._errors import warn
 from topwork._evidence.labelled import LabelledData
 from topwork._networks.variables import give_weights
 
@@ -28,15 +26,6 @@ def opened(data: LabelledData, network: keras.Model, task: str) -> Source:
             yield batch
 
     return dataclasses.replace(source, batches=batches)
-
-
-def warn_of_randomness(data: LabelledData) -> None:
-    randomness = randomness_in(data.value)
-    if randomness is not None:
-        warn(
-            f"the {data.name} is augmented at random: it has {randomness}. Each image is used once, as "
-            "it happens to come, and not found again in a cache_dir. Pass the images as they are."
-        )
 
 
 def own_copy(network: keras.Model, given: Any) -> keras.Model:

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from topwork._data.randomness import warn_of_randomness
 from topwork._errors import InputError, public
 from topwork._evidence.labelled import LabelledData
 from topwork._evidence.networks import Weights, check_names, load_network, weights_of
@@ -18,7 +19,7 @@ from topwork._networks.arguments import check_task
 from topwork._transfer.budget import Budget
 from topwork._transfer.evidence import Evidence
 from topwork._transfer.search import Search, measured, solved
-from topwork._transfer.sources import own_copy, warn_of_randomness
+from topwork._transfer.sources import own_copy
 from topwork._transfer.stages import fine_tuned
 
 DEFAULT_NAMES = ("mobilenet", "efficientnet_v2_b0")
@@ -122,7 +123,7 @@ def transfer(
     listed = list(names) if isinstance(names, (list, tuple)) else [names]
     _check(listed, weights, task, minutes)
     for each in data:
-        warn_of_randomness(each)
+        warn_of_randomness(each.value, each.name)
     cache = open_cache("auto", cache_dir, engine, precision)
     budget = Budget(minutes)
     search = Search(data, task, cache, budget, verbose)
