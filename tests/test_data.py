@@ -221,5 +221,5 @@ class TestFindBadImages:
             find_bad_images(tmp_path / "a.png")
 
     def test_no_images(self, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match=r"found no image in .*\.bmp, .*Give the folder that holds"):
+        with pytest.raises(ValueError, match=r"no image in .*\.bmp, .*Give the folder that holds"):
             find_bad_images(tmp_path)

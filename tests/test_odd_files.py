@@ -67,7 +67,7 @@ def test_odd_files_are_named(kind: str, tmp_path: Path, model: keras.Model) -> N
     (bad,) = tw.data.find_bad_images(tmp_path, verbose=False)
     assert bad.path == odd
     assert bad.reason.startswith(reason)
-    with pytest.raises(ValueError, match=rf"cannot read 1 of 3 files: '{odd}' {reason}"):
+    with pytest.raises(ValueError, match=rf"1 of 3 files cannot be read: '{odd}' {reason}"):
         tw.data.read_folder(tmp_path, (8, 8))
     with pytest.warns(UserWarning, match=rf"left out 1 of 3 files: '{odd}' {reason}"):
         data = tw.data.read_folder(tmp_path, (8, 8), skip_bad=True)
@@ -98,11 +98,11 @@ def test_names_that_are_no_text(tmp_path: Path, model: keras.Model) -> None:
 def test_names_that_no_file_can_have(name: str, model: keras.Model) -> None:
     with pytest.raises(ValueError, match="predict: there is no file"):
         tw.predict(model, name)
-    with pytest.raises(ValueError, match=r"read_folder\(\) takes a folder.* does not exist"):
+    with pytest.raises(ValueError, match=r"read_folder: there is no folder.* does not exist"):
         tw.data.read_folder(name, (8, 8))
-    with pytest.raises(ValueError, match=r"find_bad_images\(\) takes a folder.* does not exist"):
+    with pytest.raises(ValueError, match=r"find_bad_images: there is no such folder.* does not exist"):
         tw.data.find_bad_images(name)
-    with pytest.raises(ValueError, match=r"read_folder\(\) (found no file|cannot read)"):
+    with pytest.raises(ValueError, match=r"read_folder: (there is no file|.* cannot be read)"):
         tw.data.read_folder({"path": [name, "b.png"], "label": ["a", "b"]}, (8, 8))
 
 
@@ -110,7 +110,7 @@ def test_names_that_no_file_can_have(name: str, model: keras.Model) -> None:
 def test_a_table_that_is_no_text(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_bytes(content)
     with pytest.raises(
-        ValueError, match=r"read_folder\(\) cannot read '.*table.csv': .*a CSV file in UTF-8"
+        ValueError, match=r"read_folder: '.*table.csv' cannot be read: .*a CSV file in UTF-8"
     ):
         tw.data.read_folder(tmp_path / "table.csv", (8, 8))
 
@@ -174,9 +174,10 @@ def test_what_may_not_be_read_is_said(open_folder: Path) -> None:
     left_out = f"cannot look into the folder '{open_folder}/own/dog/deep' (Permission denied): the images"
     assert all(left_out in each for each in (found, read, skipped, find_top))
     assert "['cannot be read: Permission denied']" in found
-    assert "read_folder() cannot read 1 of 3 files" in read
+    assert "read_folder: 1 of 3 files cannot be read" in read
     assert "left out 1 of 3 files" in skipped
     assert skipped.endswith("'2']")
     assert (
-        f"ValueError: read_folder() cannot read '{open_folder}/own/dog/deep': Permission denied" in as_top
+        f"ValueError: read_folder: '{open_folder}/own/dog/deep' cannot be read: Permission denied"
+        in as_top
     )

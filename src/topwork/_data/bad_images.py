@@ -9,7 +9,7 @@ from pathlib import Path
 
 from topwork._data.folder import problem_of, what_is_there_instead
 from topwork._data.listing import IMAGE_SUFFIXES, images_below, kind_of_place
-from topwork._errors import public
+from topwork._errors import InputError, public
 from topwork._names import published
 from topwork._voice import progress, say
 
@@ -80,11 +80,11 @@ def _reason(path: Path) -> str | None:
 
 def _image_files(folder: Path) -> list[Path]:
     if kind_of_place(folder) != "folder":
-        raise ValueError(f"find_bad_images() takes a folder. {what_is_there_instead(folder)}")
+        raise InputError(f"there is no such folder. {what_is_there_instead(folder)}")
     paths = images_below(folder)
     if not paths:
-        raise ValueError(
-            f"find_bad_images() found no image in {str(folder)!r} or below: no file's name ends in "
+        raise InputError(
+            f"there is no image in {str(folder)!r} or below: no file's name ends in "
             f"{', '.join(IMAGE_SUFFIXES)}. Give the folder that holds the photographs, or the "
             "one above their class folders."
         )

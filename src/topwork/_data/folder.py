@@ -14,10 +14,11 @@ import tensorflow as tf
 
 from topwork._data.decoding import Undecodable, decode_file, first_look
 from topwork._data.images import Setting, image_shape, read_image
-from topwork._data.listing import TASKS, Listing, kind_of_place, list_folder, list_table
+from topwork._data.listing import Listing, kind_of_place, list_folder, list_table
 from topwork._data.origin import Origin
 from topwork._data.randomness import READS_FILES
-from topwork._errors import closest, public, warn, whole_number
+from topwork._errors import InputError, closest, public, warn, whole_number
+from topwork._networks.arguments import check_task, required_whole
 
 _TABLES = (".csv", ".tsv", ".txt")
 _LISTED = 5
@@ -126,9 +127,9 @@ def _shape(size_or_model: Any) -> tuple[int, int, int]:
     if isinstance(given, keras.Model):
         height, width, channels = image_shape(given)
         if height is None or width is None:
-            raise ValueError(
-                f"read_folder() makes batches of images of one size, and the model {given.name!r} takes "
-                "any size. Give the size instead of the model: (height, width)."
+            raise InputError(
+                f"the images of a batch are of one size, and the model {given.name!r} takes any. Give "
+                "the size instead of the model: (height, width)."
             )
         return height, width, channels or 3
     one = whole_number(given)
@@ -136,8 +137,8 @@ def _shape(size_or_model: Any) -> tuple[int, int, int]:
     is_listed = isinstance(listed, (tuple, list, np.ndarray))
     sizes = [whole_number(n) or 0 for n in listed] if is_listed else []
     if len(sizes) not in (2, 3) or min(sizes) < 1:
-        raise ValueError(
-            "read_folder() takes a model, or the size of its images: (height, width) or (height, width, "
+        raise InputError(
+            "size_or_model is a model, or the size of its images: (height, width) or (height, width, "
             f"channels), whole numbers of pixels. Received: {size_or_model!r}."
         )
     height, width, channels = (*sizes, 3)[:3]
@@ -147,33 +148,24 @@ def _shape(size_or_model: Any) -> tuple[int, int, int]:
 def _check_numbers(split: Any, subset: Any, batch_size: Any, task: Any) -> None:
     is_number = isinstance(split, (int, float, np.number))
     if split is not None and not (is_number and 0 < split < 1):
-        raise ValueError(
-            f"read_folder() takes validation_split as a fraction between 0 and 1. Received: {split!r}."
-        )
+        raise InputError(f"validation_split is a fraction between 0 and 1. Received: {split!r}.")
     if (split is None) != (subset is None) or subset not in (None, "training", "validation", "both"):
-        raise ValueError(
-            "read_folder() takes validation_split and subset together, the latter 'training', "
-            f"'validation' or 'both'. Received: validation_split={split!r}, subset={subset!r}."
+        raise InputError(
+            "validation_split and subset go together, the latter 'training', 'validation' or 'both'. "
+            f"Received: validation_split={split!r}, subset={subset!r}."
         )
-    if batch_size is not None and (whole_number(batch_size) or 0) < 1:
-        raise ValueError(
-            "read_folder() takes batch_size as a whole number of at least 1, or None. Received: "
-            f"{batch_size!r}."
-        )
-    if task is not None and task not in TASKS:
-        raise ValueError(
-            f"read_folder() takes as task one of {', '.join(map(repr, TASKS))}, or None. Received: "
-            f"{task!r}."
-        )
+    if batch_size is not None:
+        required_whole("batch_size", batch_size, 1)
+    if task is not None:
+        check_task(task, instead=", or None for what the columns look like")
 
 
 def _check_choices(seed: Any, crop: Any) -> None:
     if seed is not None and whole_number(seed) is None:
-        raise ValueError(f"read_folder() takes seed as a whole number, or None. Received: {seed!r}.")
+        raise InputError(f"seed is a whole number, or None. Received: {seed!r}.")
     if not isinstance(crop, (bool, np.bool_)):
-        raise ValueError(
-            "read_folder() takes crop as True, the centre cut out, or False, the whole squeezed. "
-            f"Received: {crop!r}."
+        raise InputError(
+            f"crop is True, the centre cut out, or False, the whole squeezed. Received: {crop!r}."
         )
 
 
@@ -186,7 +178,7 @@ def _listing(folder: Any, class_names: Any, task: Any, root: Any, *, must_exist:
         return list_folder(path, class_names)
     if kind_of_place(path) == "file" and path.suffix.lower() in _TABLES:
         return list_table(path, root, class_names, task, must_exist=must_exist)
-    raise ValueError(f"read_folder() takes a folder, or a table. {what_is_there_instead(path)}")
+    raise InputError(f"there is no folder or table of this name. {what_is_there_instead(path)}")
 
 
 def what_is_there_instead(folder: Path) -> str:
@@ -214,7 +206,7 @@ def _without_bad(listing: Listing, channels: int) -> Listing:
     good = [i for i, problem in enumerate(problems) if problem is None]
     bad = _named(listing, problems)
     if not good:
-        raise ValueError(f"read_folder() can read none of the {len(listing):,} files: {bad}.")
+        raise InputError(f"none of the {len(listing):,} files can be read: {bad}.")
     if bad:
         warn(f"left out {len(listing) - len(good):,} of {len(listing):,} files: {bad}.")
     return listing.part(good)
@@ -225,8 +217,8 @@ def _check_kinds(listing: Listing) -> None:
         problems = list(pool.map(lambda path: first_look(Path(path)), listing.paths))
     bad = _named(listing, problems)
     if bad:
-        raise ValueError(
-            f"read_folder() cannot read {sum(map(bool, problems)):,} of {len(listing):,} files: {bad}. "
+        raise InputError(
+            f"{sum(map(bool, problems)):,} of {len(listing):,} files cannot be read: {bad}. "
             "topwork.data.find_bad_images lists all; with skip_bad=True they are left out."
         )
 
@@ -248,9 +240,9 @@ def _split(listing: Listing, fraction: float, seed: int | None) -> tuple[Any, An
         members = rng.permutation(np.flatnonzero(groups == group))
         chosen[members[: round(len(members) * fraction)]] = True
     if chosen.all() or not chosen.any():
-        raise ValueError(
-            f"read_folder() splits {len(listing):,} images with validation_split={fraction}, and one "
-            "part has none. Give another fraction, or more images."
+        raise InputError(
+            f"validation_split={fraction} of {len(listing):,} images leaves one part without any. Give "
+            "another fraction, or more images."
         )
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
@@ -275,7 +267,7 @@ def _dataset(
             return read_image(os.fsdecode(path), *shape, setting)
         except Undecodable as error:
             raise ValueError(
-                f"read_folder() cannot read the image {os.fsdecode(path)!r}: it {error}. "
+                f"the image {os.fsdecode(path)!r} cannot be read: it {error}. "
                 "topwork.data.find_bad_images lists all such files; with skip_bad=True they are left out."
             ) from None
 

@@ -14,9 +14,8 @@ import numpy.typing as npt
 
 from topwork._data.table_columns import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from topwork._data.table_columns import check_there, found_files, table_columns, unreadable
-from topwork._data.table_labels import TASKS as TASKS
 from topwork._data.table_labels import checked_names, table_labels
-from topwork._errors import warn
+from topwork._errors import InputError, warn
 
 # What systems put beside photographs: previews and resource forks of the same names.
 _NO_CLASSES = ("__MACOSX", "@eaDir")
@@ -95,17 +94,17 @@ def list_folder(folder: Path, class_names: Sequence[str] | None) -> Listing:
     except OSError as error:
         raise unreadable(folder, error) from error
     if not folders:
-        raise ValueError(
-            "read_folder() takes a folder with a folder for each class. Received: "
-            f"{str(folder)!r}, which has none. Give the folder above; or a table with the columns path "
-            "and label; to name what unlabelled photographs show, give their paths to topwork.predict."
+        raise InputError(
+            f"a folder has a folder for each class in it. Received: {str(folder)!r}, which has none. "
+            "Give the folder above; or a table with the columns path and label; to name what unlabelled "
+            "photographs show, give their paths to topwork.predict."
         )
     _check_classes(folder, folders)
     names = checked_names(class_names, folders, "folders")
     found = [images_below(folder / name) if name in folders else [] for name in names]
     if not any(found):
-        raise ValueError(
-            f"read_folder() found no image below {str(folder)!r}: no file's name ends in "
+        raise InputError(
+            f"there is no image below {str(folder)!r}: no file's name ends in "
             f"{', '.join(IMAGE_SUFFIXES)}."
         )
     empty = [name for name, images in zip(names, found, strict=True) if not images]
@@ -122,8 +121,8 @@ def list_folder(folder: Path, class_names: Sequence[str] | None) -> Listing:
 def _check_classes(folder: Path, folders: Sequence[str]) -> None:
     """Raise for the folder above those of the classes; warn of images that are in no class."""
     if {name.lower() for name in folders} <= _PARTS:
-        raise ValueError(
-            f"read_folder() takes each folder of a class for one, and {str(folder)!r} has "
+        raise InputError(
+            f"each folder is taken for a class, and {str(folder)!r} has "
             f"{', '.join(map(repr, folders))}: parts of the data and no classes. Read each by itself, "
             f"read_folder({str(folder / folders[0])!r}, ...)."
         )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from topwork._errors import described, warn
+from topwork._errors import InputError, described, warn
 
 # All names that photographs go by; whether a file can be decoded is asked when it is looked at.
 IMAGE_SUFFIXES = (
@@ -36,17 +36,17 @@ def table_columns(table: Any) -> tuple[list[str], dict[str, list[Any]]]:
     name = next((name for name in columns if name.lower() == key), None)
     if name is None or len(columns) < 2 or not len(columns[name]):
         no_heading = any(each.lower().endswith(IMAGE_SUFFIXES) for each in columns)
-        raise ValueError(
-            "read_folder() takes a table with a column of paths, named one of "
-            f"{', '.join(_PATH_COLUMNS)}, and one or more columns of labels. Received the columns: "
+        raise InputError(
+            f"a table has a column of paths, named one of {', '.join(_PATH_COLUMNS)}, and one or more "
+            "columns of labels. Received the columns: "
             f"{', '.join(columns) or 'none'}{', without a row' if len(columns) > 1 and name else ''}"
             f"{'. Has it no line of headings?' if no_heading else '.'}"
         )
     paths = columns.pop(name)
     nameless = next((row for row, path in enumerate(paths) if str(path) in ("", "nan", "None")), None)
     if nameless is not None:
-        raise ValueError(
-            f"read_folder() found no path in row {nameless} (counted from 0) of the table. Leave it out."
+        raise InputError(
+            f"there is no path in row {nameless} (counted from 0) of the table. Leave it out."
         )
     return list(map(str, paths)), columns
 
@@ -73,8 +73,8 @@ def check_there(paths: Sequence[str], base: Path) -> None:
     """Raise if a file is not there."""
     missing = [path for path in paths if not os.path.lexists(path)]
     if missing:
-        raise ValueError(
-            f"read_folder() found no file {missing[0]!r}, named in the table"
+        raise InputError(
+            f"there is no file {missing[0]!r}, which the table names"
             f"{f', and {len(missing) - 1:,} others not either' if len(missing) > 1 else ''}. Paths are "
             f"taken from {str(base)!r}; give root=... for another folder, or skip_bad=True to leave such "
             "rows out."
@@ -91,11 +91,11 @@ def _found(base: Path, name: str) -> str:
     return next((each for each in tried if os.path.lexists(each)), str(path))
 
 
-def unreadable(path: Path, error: Exception) -> ValueError:
+def unreadable(path: Path, error: Exception) -> InputError:
     """What to raise for a folder or table that the system, or its encoding, does not let be read."""
     reason = getattr(error, "strerror", None) or error
-    return ValueError(
-        f"read_folder() cannot read {str(path)!r}: {reason}. Give a folder that may be looked into, or a "
+    return InputError(
+        f"{str(path)!r} cannot be read: {reason}. Give a folder that may be looked into, or a "
         "CSV file in UTF-8."
     )
 
@@ -112,9 +112,9 @@ def _read_csv(path: Path) -> dict[str, list[str]]:
         return {}
     wrong = next((i for i, row in enumerate(rows) if len(row) != len(rows[0])), None)
     if wrong is not None:
-        raise ValueError(
-            f"read_folder() found {len(rows[wrong])} values in row {wrong + 1} of {str(path)!r}, which "
-            f"has {len(rows[0])} columns: {', '.join(rows[0])}."
+        raise InputError(
+            f"there are {len(rows[wrong])} values in row {wrong + 1} of {str(path)!r}, which has "
+            f"{len(rows[0])} columns: {', '.join(rows[0])}."
         )
     return {name: list(column) for name, *column in zip(*rows, strict=True)}
 
@@ -138,7 +138,7 @@ def _columns_of(table: Any) -> dict[str, list[Any]]:
     columns = {str(name): list(table[name]) for name in names}
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
-        raise ValueError(f"read_folder() takes columns of one length. Received: {lengths}.")
+        raise InputError(f"the columns of a table are of one length. Received: {lengths}.")
     return columns
 
 
@@ -149,14 +149,14 @@ def _columns_of_rows(table: Any) -> dict[str, list[Any]]:
     if rows and all(isinstance(row, (tuple, list)) and len(row) == 2 for row in rows):
         return {"path": [row[0] for row in rows], "label": [row[1] for row in rows]}
     if not rows or not all(isinstance(row, Mapping) for row in rows):
-        raise ValueError(
-            "read_folder() takes a folder, a CSV file, or a table: a data frame, a dict of columns, a "
-            f"list of dicts or of pairs (path, label). Received: {described(table)}."
+        raise InputError(
+            "photographs are in a folder, or named in a CSV file or a table: a data frame, a dict of "
+            f"columns, a list of dicts or of pairs (path, label). Received: {described(table)}."
         )
     wrong = next((i for i, row in enumerate(rows) if set(row) != set(rows[0])), None)
     if wrong is not None:
-        raise ValueError(
-            f"read_folder() takes rows of the same keys, {', '.join(map(str, rows[0]))}. Received: row "
+        raise InputError(
+            f"the rows of a table have the same keys, {', '.join(map(str, rows[0]))}. Received: row "
             f"{wrong} (counted from 0) with {', '.join(map(str, rows[wrong]))}."
         )
     return {str(name): [row[name] for row in rows] for name in rows[0]}

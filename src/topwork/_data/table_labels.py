@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from topwork._errors import InputError
 from topwork._networks.class_names import names_in_order
 
 _SEVERAL = re.compile(r"\s*[|;,]\s*")
-TASKS = ("classes", "labels", "numbers")
 
 
 def table_labels(
@@ -35,8 +35,8 @@ def table_labels(
         names = list(columns if class_names is None else names_in_order(class_names))
         return _multi_hot(columns, values, names), tuple(names), task
     if len(columns) > 1:
-        raise ValueError(
-            f"read_folder() takes one column of classes. Received: {', '.join(columns)}. For several "
+        raise InputError(
+            f"classes are in one column. Received: {', '.join(columns)}. For several "
             "labels an image, give columns of 0 and 1; leave out columns that are no labels."
         )
     (column,), (number,) = columns.values(), values.values()
@@ -69,10 +69,9 @@ def _task_of(values: Mapping[str, Any]) -> str:
 def _real_numbers(columns: Mapping[str, Any], values: Mapping[str, Any]) -> npt.NDArray[np.float32]:
     for name, numbers in values.items():
         if numbers is None:
-            raise ValueError(
-                f"read_folder() takes finite numbers for task='numbers', and the column {name!r} "
-                f"has others: {', '.join(map(repr, columns[name][:3]))} ... Leave out the "
-                "column or such rows."
+            raise InputError(
+                f"numbers are finite, and the column {name!r} has others: "
+                f"{', '.join(map(repr, columns[name][:3]))} ... Leave out the column or such rows."
             )
     return np.stack(list(values.values()), axis=1).astype("float32")
 
@@ -81,15 +80,15 @@ def _multi_hot(
     columns: Mapping[str, Any], values: Mapping[str, Any], names: list[str]
 ) -> npt.NDArray[np.float32]:
     if sorted(names) != sorted(columns):
-        raise ValueError(
-            f"read_folder() was given class_names={names}, and the table has the columns of labels "
-            f"{', '.join(columns)}. Name each of them, in the order that they are to have."
+        raise InputError(
+            f"class_names is {names}, and the table has the columns of labels {', '.join(columns)}. Name "
+            "each of them, in the order that they are to have."
         )
     for name in names:
         if values[name] is None or not np.isin(values[name], (0, 1)).all():
-            raise ValueError(
-                f"read_folder() takes columns of 0 and 1 for several labels an image, and {name!r} has "
-                f"others: {', '.join(map(repr, columns[name][:3]))} ... Leave it out if it is no label."
+            raise InputError(
+                f"several labels an image are columns of 0 and 1, and {name!r} has others: "
+                f"{', '.join(map(repr, columns[name][:3]))} ... Leave it out if it is no label."
             )
     return np.stack([values[name] for name in names], axis=1).astype("float32")
 
@@ -99,10 +98,9 @@ def _check_complete(columns: Mapping[str, Sequence[Any]]) -> None:
     for name, column in columns.items():
         missing = [row for row, value in enumerate(column) if _is_missing(value)]
         if missing:
-            raise ValueError(
-                f"read_folder() found no label in {len(missing):,} of {len(column):,} rows of the column "
-                f"{name!r}, first in row {missing[0]} (counted from 0). Leave such rows out, or label "
-                "them."
+            raise InputError(
+                f"there is no label in {len(missing):,} of {len(column):,} rows of the column {name!r}, "
+                f"first in row {missing[0]} (counted from 0). Leave such rows out, or label them."
             )
 
 
@@ -138,9 +136,9 @@ def checked_names(given: Sequence[str] | None, found: Sequence[str], what: str) 
     names = list(names_in_order(given))
     unknown = [name for name in found if name not in names]
     if unknown or len(set(names)) < len(names):
-        raise ValueError(
-            f"read_folder() was given class_names={names}, and there are {what} named {list(found)}. "
-            f"Name each of them, once, in the order that their numbers are to have"
+        raise InputError(
+            f"class_names is {names}, and there are {what} named {list(found)}. Name each of them, once, "
+            f"in the order that their numbers are to have"
             f"{f'; {unknown[0]!r} is missing' if unknown else ''}."
         )
     return names
