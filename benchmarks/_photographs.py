@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,7 @@ def parser(
     description: str | None, *, cut: bool = True, data_required: bool = True
 ) -> argparse.ArgumentParser:
     """The arguments that say which photographs go through which network, and where that is cut."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = _parser(description)
     add = parser.add_argument
     parts = "with `train` and `validation`, each with a folder for each class"
     add("--data", type=Path, required=data_required, metavar="DIR", help=parts)
@@ -27,6 +26,25 @@ def parser(
         add("--cut-layer", default="mixed7")
     add("--image-size", type=int, default=150)
     return parser
+
+
+def material_parser(
+    description: str | None, networks: Iterable[str], sets: Iterable[str]
+) -> argparse.ArgumentParser:
+    """The arguments of what runs networks over sets in a folder of photographs and weights."""
+    parser = _parser(description)
+    add = parser.add_argument
+    add("--material", type=Path, required=True, metavar="DIR")
+    add("--networks", nargs="+", default=list(networks), choices=list(networks))
+    add("--sets", nargs="*", default=list(sets), choices=list(sets))
+    add("--cache-dir", type=Path, help="to keep features in, so that a second run is quick")
+    return parser
+
+
+def _parser(description: str | None) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
 
 
 def load(arguments: argparse.Namespace) -> list[Any]:

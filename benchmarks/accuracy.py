@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import _photographs
 import keras
 import numpy as np
 
@@ -91,15 +92,9 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = _photographs.material_parser(__doc__, NETWORKS, SETS)
     add = parser.add_argument
-    add("--material", type=Path, required=True, metavar="DIR")
-    add("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
-    add("--sets", nargs="+", default=list(SETS), choices=SETS)
     add("--ways", nargs="+", default=list(WAYS), choices=WAYS)
-    add("--cache-dir", type=Path, help="to keep features in, so that a second run is quick")
     add("--seeds", type=int, default=3)
     add("--epochs", type=int, default=20)
     add("--course-images", type=int, default=500, help="of larger sets the course's recipe is left out")

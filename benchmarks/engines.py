@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import _photographs
 import keras
 import numpy as np
 from accuracy import NETWORKS, SETS, read
@@ -43,14 +44,8 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = _photographs.material_parser(__doc__, NETWORKS, SETS)
     add = parser.add_argument
-    add("--material", type=Path, required=True, metavar="DIR")
-    add("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
-    add("--sets", nargs="*", default=list(SETS), choices=SETS)
-    add("--cache-dir", type=Path, help="to keep features in, so that a second run is quick")
     add("--rounds", type=int, default=7)
     names = [" ".join(engine) for engine in ENGINES]
     add("--judge", nargs="+", default=names, choices=names, help="engines to solve heads for")

@@ -9,10 +9,10 @@ tries. `DIR` as in `accuracy.py`.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 
+import _photographs
 import accuracy
 
 import topwork as tw
@@ -39,14 +39,8 @@ LAYERS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--material", type=Path, required=True, metavar="DIR")
-    add("--networks", nargs="+", default=list(LAYERS), choices=LAYERS)
-    add("--sets", nargs="+", default=list(accuracy.SETS)[:4], choices=accuracy.SETS)
-    add("--cache-dir", type=Path)
+    parser = _photographs.material_parser(__doc__, LAYERS, accuracy.SETS)
+    parser.set_defaults(sets=list(accuracy.SETS)[:4])
     arguments = parser.parse_args()
     print("| network | data | last layer | all blocks | three blocks and quarters |")
     print("| --- | --- | ---: | ---: | ---: |")
