@@ -21,7 +21,7 @@ def published(cls: Class) -> Class:
     # Resolved now: later they would be looked for in `topwork.types`.
     cls.__annotations__ = typing.get_type_hints(cls)
     cls.__module__ = "topwork.types"
-    if hasattr(cls, "_repr_html_") and cls.__str__ is not object.__str__:
+    if hasattr(cls, "_repr_html_") and cls.__str__ != object.__str__:
         cls.__repr__ = cls.__str__  # type: ignore[method-assign]
     return cls
 
