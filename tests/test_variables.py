@@ -10,7 +10,7 @@ import topwork as tw
 from topwork._features.engine import Engine
 from topwork._features.functions import _in_precision
 from topwork._networks.variables import give_weights
-from topwork._transfer.sources import own_copy
+from topwork._transfer.transfer import own_copy
 
 layers = keras.layers
 MEAN, VARIANCE = (0.5, 0.4, 0.3), (0.2, 0.1, 0.3)
@@ -35,7 +35,7 @@ def test_a_copy_computes_what_its_original_computes(nested: bool) -> None:
 
 def test_copies_that_the_library_makes() -> None:
     model = adapted()
-    np.testing.assert_array_equal(own_copy(model, model)(IMAGES), model(IMAGES))
+    np.testing.assert_array_equal(own_copy(model)(IMAGES), model(IMAGES))
     low = _in_precision(model, Engine("tensorflow", "bfloat16").precision)
     np.testing.assert_allclose(np.asarray(low(IMAGES), "float32"), model(IMAGES), atol=0.1)
 

@@ -21,7 +21,8 @@ def published(cls: Class) -> Class:
     # Resolved now: later they would be looked for in `topwork.types`.
     cls.__annotations__ = typing.get_type_hints(cls)
     cls.__module__ = "topwork.types"
-    if hasattr(cls, "_repr_html_") and cls.__str__ != object.__str__:
+    prints_itself = any("__str__" in vars(each) for each in cls.__mro__[:-1])
+    if hasattr(cls, "_repr_html_") and prints_itself:
         cls.__repr__ = cls.__str__  # type: ignore[method-assign]
     return cls
 

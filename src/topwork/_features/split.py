@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from topwork._errors import InputError
 from topwork._features.constancy import named, needs_trial, obstacle
 from topwork._features.replay import replay
 from topwork._features.trial import Trial
@@ -72,6 +73,17 @@ def split(model: keras.Model, images: list[Any] | None = None) -> Split:
     structure = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
     tail = replay(tail_steps, frontier, structure, f"{model.name}_tail", constants)
     return Split(prefix, tail, () if constants else tuple(frontier))
+
+
+def require_split(model: keras.Model, images: list[Any] | None = None) -> Split:
+    """`split` for what has no use of a model that cannot be."""
+    try:
+        return split(model, images)
+    except NotSplittable as reason:
+        raise InputError(
+            f"nothing of {model.name!r} can be computed once, because {reason}. Freeze the backbone, "
+            "freeze(backbone), before the head is added."
+        ) from reason
 
 
 # Methods that Keras calls while it trains. One that a user has overridden would receive features in

@@ -17,7 +17,7 @@ from topwork._data.reading import open_source
 from topwork._errors import InputError, public
 from topwork._features.computation import Computation, Run, open_cache
 from topwork._features.frozen_part import FrozenPart
-from topwork._features.split import NotSplittable, split
+from topwork._features.split import require_split
 from topwork._figures import BLUE, RED, new_figure
 from topwork._names import published
 from topwork._networks.arguments import required_whole
@@ -126,13 +126,7 @@ def find_learning_rate(
     """
     _check(model, lowest, highest)
     steps, batch_size = required_whole("steps", steps, 10), required_whole("batch_size", batch_size, 1)
-    try:
-        halves = split(model)
-    except NotSplittable as reason:
-        raise InputError(
-            f"it runs on features, and nothing of {model.name!r} can be computed "
-            f"once, because {reason}. Freeze the backbone, freeze(backbone), before the head is added."
-        ) from reason
+    halves = require_split(model)
     cache = open_cache("auto", cache_dir, engine, precision)
     computation = Computation(model, FrozenPart(halves.prefix, cache.engine), cache, verbose)
     (table,) = computation.tables(Run(open_source(model, x, y), "training data"))

@@ -14,7 +14,7 @@ from topwork._data.reading import build_sequential, open_source
 from topwork._errors import InputError, public
 from topwork._features.computation import Computation, Run, open_cache
 from topwork._features.frozen_part import FrozenPart
-from topwork._features.split import NotSplittable, split
+from topwork._features.split import require_split
 from topwork._networks.graph import require_functional
 
 
@@ -76,13 +76,7 @@ def precompute(
     told = about_randomness(source.given[0], "data set")
     if told is not None:
         raise InputError(f"{told} Stored, each would be the same in every epoch. {PASS_AUGMENT}")
-    try:
-        halves = split(model, source.sample)
-    except NotSplittable as reason:
-        raise InputError(
-            f"nothing of {model.name!r} can be computed once, because {reason}. Freeze the "
-            "backbone, freeze(backbone), before the head is added."
-        ) from reason
+    halves = require_split(model, source.sample)
     computation = Computation(model, FrozenPart(halves.prefix, cache.engine), cache, verbose)
     (table,) = computation.tables(
         Run(source, "images", augment, views, labelled=False, may_be_empty=True)

@@ -9,6 +9,7 @@ import keras
 
 from topwork._data.source import Source
 from topwork._evidence.labelled import LabelledData
+from topwork._evidence.tasks import Looked
 from topwork._networks.blocks import multiply_adds
 from topwork._networks.graph import steps
 from topwork._private_keras import predict_on_batch
@@ -17,7 +18,6 @@ from topwork._transfer.budget import Budget, duration
 from topwork._transfer.evidence import Decision
 from topwork._transfer.model import build
 from topwork._transfer.search import Found
-from topwork._transfer.sources import opened
 from topwork._transfer.tuning import (
     EPOCHS,
     EPSILON,
@@ -65,7 +65,7 @@ def fine_tuned(found: Found, train: LabelledData, budget: Budget, verbose: str |
     targets, candidate = found.targets[0], found.judged.candidate
     model = build(found.pooled, candidate, targets, train.value)
     names = boundaries(model, found.pooled, candidate)
-    source = opened(train, model, targets.task)
+    source = train.open(model, Looked(targets.task))
     if not names or not _is_time(model, names, source, found, budget, verbose):
         return None
     tuning = Tuning(model, found.pooled, candidate, targets, source, verbose)

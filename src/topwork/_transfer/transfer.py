@@ -16,10 +16,10 @@ from topwork._evidence.networks import Weights, check_names, load_network, weigh
 from topwork._features.computation import open_cache
 from topwork._names import published
 from topwork._networks.arguments import check_task
+from topwork._networks.variables import give_weights
 from topwork._transfer.budget import Budget
 from topwork._transfer.evidence import Evidence
 from topwork._transfer.search import Search, measured, solved
-from topwork._transfer.sources import own_copy
 from topwork._transfer.stages import fine_tuned
 
 DEFAULT_NAMES = ("mobilenet", "efficientnet_v2_b0")
@@ -130,7 +130,7 @@ def transfer(
     for name in listed:
         shape = input_shape or data[0].image_shape()
         network = load_network(name, (), weights_of(name, weights), shape)
-        search.try_network(own_copy(network, name))
+        search.try_network(own_copy(network) if network is name else network)
     found = search.found()
     tuned = fine_tuned(found, data[0], budget, verbose) if fine_tuning else None
     model = solved(found, data[0]) if tuned is None or tuned.model is None else tuned.model
@@ -142,6 +142,13 @@ def transfer(
         seconds=budget.spent,
     )
     return Transferred(model, evidence)
+
+
+def own_copy(network: keras.Model) -> keras.Model:
+    """A copy of the user's network, whose weights stay as they are."""
+    copy = keras.models.clone_model(network)
+    give_weights(copy, network.get_weights())
+    return copy
 
 
 def _check(names: list[Any], weights: Any, task: str, minutes: float | None) -> None:
