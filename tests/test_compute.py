@@ -15,7 +15,6 @@ from keras import layers
 import topwork as tw
 from topwork._data.reading import open_source
 from topwork._features.computation import Computation, Run, open_cache
-from topwork._features.frozen_part import FrozenPart
 from topwork._features.functions import make_function
 
 SIZE, LENGTH, N_BATCHES = 8, 48, 6
@@ -181,6 +180,6 @@ def test_augmentation_may_write_to_the_same_place_again() -> None:
 
     part = network()
     run = Run(open_source(part, IMAGES), "images", augment, labelled=False)
-    (table,) = Computation(part, FrozenPart(part), open_cache("memory", None), 0).tables(run)
+    (table,) = Computation(part, part, open_cache("memory", None), 0).tables(run)
     rows = table.read(np.arange(len(IMAGES))).view("float32")
     np.testing.assert_array_equal(rows, tw.features(part, IMAGES, verbose=0))

@@ -13,7 +13,6 @@ from topwork._errors import InputError, warn
 from topwork._evidence.labelled import LabelledData
 from topwork._evidence.tasks import Looked, Targets
 from topwork._features.computation import Cache, Computation, Run
-from topwork._features.frozen_part import FrozenPart
 from topwork._features.table import Table
 from topwork._networks.graph import steps
 from topwork._networks.tokens import class_token, has_class_token, patch_tokens
@@ -54,14 +53,11 @@ def average_features(
 ) -> AverageFeatures:
     """Run a network once over each of two data sets, the one to train on first."""
     parts = _parts(network, cuts)
-    frozen = FrozenPart(_averages(network, parts), cache.engine)
-    computation = Computation(network, frozen, cache, verbose)
-    tables = computation.tables(
-        *(
-            Run(each.open(network, looked), f"{each.name} ({network.name})", labelled=False)
-            for each in data
-        )
-    )
+    computation = Computation(network, _averages(network, parts), cache, verbose)
+    runs = [
+        Run(each.open(network, looked), f"{each.name} ({network.name})", labelled=False) for each in data
+    ]
+    tables = computation.tables(*runs)
     computation.say(tables)
     if any(table.sample_weight is not None for table in tables):
         warn(

@@ -20,7 +20,6 @@ from topwork._evidence.pictures import Watched
 from topwork._evidence.suspect_records import Suspect, Suspects
 from topwork._evidence.suspect_targets import check_classes, label_targets, named_targets
 from topwork._features.computation import Computation, Run, open_cache
-from topwork._features.frozen_part import FrozenPart
 from topwork._features.memory import MEMORY_FRACTION, available_memory
 from topwork._features.table import Table
 from topwork._networks.graph import require_functional
@@ -94,7 +93,7 @@ def suspects(
     source, origin = open_source(part, ordered), origin_of(data)
     watched = Watched(source, origin if paths is not None else None)
     cache = open_cache("auto", cache_dir, engine, precision)
-    computation = Computation(part, FrozenPart(part, cache.engine), cache, verbose)
+    computation = Computation(part, part, cache, verbose)
     (table,) = computation.tables(Run(watched.source, "data", labelled=False))
     computation.say([table])
     targets, task, found_names = label_targets(model, table.y)

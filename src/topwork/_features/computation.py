@@ -119,13 +119,21 @@ class Run:
 
 
 class Computation:
-    """The frozen part of a model, ready to be run over data sets."""
+    """The frozen part of a model, ready to be run over data sets.
 
-    def __init__(self, model: keras.Model, frozen: FrozenPart, cache: Cache, verbose: str | int) -> None:
-        self._model, self._frozen, self._cache, self._verbose = model, frozen, cache, verbose
+    Args:
+        model: What is given the data, and named in messages.
+        prefix: Its frozen part.
+        cache: Who computes it, and where what it gives is kept.
+        verbose: 0 is silent.
+    """
+
+    def __init__(self, model: keras.Model, prefix: keras.Model, cache: Cache, verbose: str | int) -> None:
+        self._model, self._cache, self._verbose = model, cache, verbose
+        self._frozen = FrozenPart(prefix, cache.engine)
         check_verbose(verbose)
         self._start = time.perf_counter()
-        unknown = None if cache.store is None else unknown_code(frozen.prefix)
+        unknown = None if cache.store is None else unknown_code(prefix)
         if unknown:
             raise InputError(
                 f"cache_dir cannot be used for {model.name!r}: its frozen part has code that is not "

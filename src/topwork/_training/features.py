@@ -14,7 +14,6 @@ from topwork._data.origin import in_order
 from topwork._data.reading import open_source
 from topwork._errors import InputError, closest, public
 from topwork._features.computation import Computation, Run, open_cache
-from topwork._features.frozen_part import FrozenPart
 from topwork._networks.graph import head_start, require_functional
 
 
@@ -62,7 +61,7 @@ def features(
     part = keras.Model(model.inputs, feature_tensor(model, layer))
     source = open_source(part, in_order(x)[0])
     cache = open_cache("auto", cache_dir, engine, precision)
-    computation = Computation(part, FrozenPart(part, cache.engine), cache, verbose)
+    computation = Computation(part, part, cache, verbose)
     (table,) = computation.tables(Run(source, "images", labelled=False, may_be_empty=True))
     computation.say([table])
     rows = table.read(np.arange(len(table)))

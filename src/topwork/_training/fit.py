@@ -25,7 +25,6 @@ from topwork._data.shared_images import shared_images
 from topwork._data.weighting import complete
 from topwork._errors import InputError, public, verb, warn
 from topwork._features.computation import Computation, Run, open_cache
-from topwork._features.frozen_part import FrozenPart
 from topwork._features.split import NotSplittable, Split, split
 from topwork._features.table import Table
 from topwork._networks.compilation import build_optimizer, require_compiled
@@ -159,7 +158,7 @@ def fit(
         say_if_not_converged(model, history, callbacks, None, verbose)
         return history
     warn_of_one_view(augment, views)
-    computation = Computation(model, FrozenPart(halves.prefix, place.engine), place, verbose)
+    computation = Computation(model, halves.prefix, place, verbose)
     runs = [Run(train, "training data", augment, views)]
     if validation is not None:
         runs.append(Run(validation, "validation data"))

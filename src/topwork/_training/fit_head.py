@@ -17,7 +17,6 @@ from topwork._data.reading import Source, build_sequential
 from topwork._data.weighting import class_weights
 from topwork._errors import public
 from topwork._features.computation import Computation, Run, open_cache
-from topwork._features.frozen_part import FrozenPart
 from topwork._features.memory import MEMORY_FRACTION, available_memory
 from topwork._features.table import Table
 from topwork._networks.compilation import require_compiled
@@ -108,7 +107,7 @@ def fit_head(
     cache = open_cache("auto", cache_dir, engine, precision)
     learn_names(model, x)
     prefix = keras.Model(model.inputs, head.features, name=f"{model.name}_prefix")
-    computation = Computation(model, FrozenPart(prefix, cache.engine), cache, verbose)
+    computation = Computation(model, prefix, cache, verbose)
     tables = _tables(model, computation, train, validation, class_weight)
     set_units(model, tables[0].y, by_gradients=False)
     units = units_of(head) if is_numbers else None

@@ -16,7 +16,6 @@ import tensorflow as tf
 from topwork._data.reading import open_source
 from topwork._errors import InputError, public
 from topwork._features.computation import Computation, Run, open_cache
-from topwork._features.frozen_part import FrozenPart
 from topwork._features.split import require_split
 from topwork._figures import BLUE, RED, new_figure
 from topwork._names import published
@@ -128,7 +127,7 @@ def find_learning_rate(
     steps, batch_size = required_whole("steps", steps, 10), required_whole("batch_size", batch_size, 1)
     halves = require_split(model)
     cache = open_cache("auto", cache_dir, engine, precision)
-    computation = Computation(model, FrozenPart(halves.prefix, cache.engine), cache, verbose)
+    computation = Computation(model, halves.prefix, cache, verbose)
     (table,) = computation.tables(Run(open_source(model, x, y), "training data"))
     rates = np.geomspace(lowest, highest, steps)
     with _as_it_was(model):

@@ -13,7 +13,6 @@ from topwork._data.randomness import about_randomness
 from topwork._data.reading import build_sequential, open_source
 from topwork._errors import InputError, public
 from topwork._features.computation import Computation, Run, open_cache
-from topwork._features.frozen_part import FrozenPart
 from topwork._features.split import require_split
 from topwork._networks.graph import require_functional
 
@@ -77,7 +76,7 @@ def precompute(
     if told is not None:
         raise InputError(f"{told} Stored, each would be the same in every epoch. {PASS_AUGMENT}")
     halves = require_split(model, source.sample)
-    computation = Computation(model, FrozenPart(halves.prefix, cache.engine), cache, verbose)
+    computation = Computation(model, halves.prefix, cache, verbose)
     (table,) = computation.tables(
         Run(source, "images", augment, views, labelled=False, may_be_empty=True)
     )

@@ -11,7 +11,6 @@ import numpy as np
 from topwork._data.source import Source
 from topwork._evidence.cut_features import layer_outputs
 from topwork._features.computation import Cache, Computation, Run
-from topwork._features.frozen_part import FrozenPart
 from topwork._features.table import Table
 from topwork._networks.blocks import block_ends, multiply_adds, up_to
 from topwork._networks.graph import steps
@@ -110,7 +109,7 @@ def pooled_features(
         if has_quarters(outputs[cut]):
             tensors[_quarters_of(cut)] = quarters(outputs[cut], cut)
     part = keras.Model(network.inputs, list(tensors.values()), name=f"{network.name}_pooled")
-    computation = Computation(network, FrozenPart(part, cache.engine), cache, verbose)
+    computation = Computation(network, part, cache, verbose)
     names = ("training data", "validation data")
     runs = [
         Run(source, f"{name} ({network.name})", labelled=False)

@@ -17,7 +17,6 @@ import tensorflow as tf
 
 from topwork._data.source import Source
 from topwork._features.computation import Computation, Run, open_cache
-from topwork._features.frozen_part import FrozenPart
 from topwork._features.split import split
 from topwork._features.table import Table
 from topwork._networks.blocks import multiply_adds, up_to
@@ -74,7 +73,7 @@ class Tuning:
         self.boundaries = boundaries(model, pooled, candidate)
         self._prepare(self.boundaries[0])
         halves = split(model)
-        computation = Computation(model, FrozenPart(halves.prefix), open_cache("auto", None), verbose)
+        computation = Computation(model, halves.prefix, open_cache("auto", None), verbose)
         (self._table,) = computation.tables(Run(source, "training data", labelled=False))
         self._tail = halves.tail
         self._start = [np.array(variable) for variable in model.variables]
