@@ -20,7 +20,8 @@ import tensorflow as tf
 from PIL import Image
 
 import topwork as tw
-from topwork._data.decoding import Undecodable, decode_file
+from topwork._data.decoding import decode_file
+from topwork._data.headers import Undecodable
 from topwork._data.images import Setting, read_image, resized
 from topwork._data.origin import in_order, learn_names, origin_of
 from topwork._data.randomness import randomness_in

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from topwork._data.folder import problem_of, what_is_there_instead
 from topwork._data.listing import IMAGE_SUFFIXES, images_below, kind_of_place
+from topwork._data.unreadable import problem_of, what_is_there_instead
 from topwork._errors import InputError, public
 from topwork._names import published
 from topwork._voice import progress, say

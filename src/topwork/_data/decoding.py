@@ -13,24 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from topwork._data.channels import in_channels, upright
-from topwork._data.headers import Header, gif_frame, kind_of, read_header
+from topwork._data.by_pillow import article, by_pillow, why_pillow_cannot
+from topwork._data.channels import Pixels, in_channels, upright
+from topwork._data.headers import (
+    COMMON_KINDS,
+    MOST_PIXELS,
+    Header,
+    Undecodable,
+    gif_frame,
+    kind_of,
+    read_header,
+)
 
-Pixels = npt.NDArray[Any]
-
-# Pillow's own bound. With four channels and a copy it is three quarters of a gigabyte.
-MOST_PIXELS = 89_478_485
 # A JPEG can be decoded to an eighth of its size, without ever being held whole.
 _MOST_PIXELS_IN_JPEG = 3 * MOST_PIXELS
 _MOST_BYTES = 2**30
-# What Pillow is asked to read: not all that it can, for some of its readers start other programs.
-_READ_BY_PILLOW = ("TIFF", "AVIF", "HEIF", "JPEG2000", "PSD", "PPM", "TGA", "ICO", "WEBP", "BMP")
-
-
-class Undecodable(Exception):
-    """What is wrong with a file, in words that go on after its name."""
 
 
 def decode_file(path: str | os.PathLike[str], channels: int | None = 3, at_least: int = 0) -> Pixels:
@@ -52,7 +50,7 @@ def decode_file(path: str | os.PathLike[str], channels: int | None = 3, at_least
         return _from_numpy(content, channels)
     if channels not in (None, 1, 3, 4):
         raise Undecodable(
-            f"is {_article(header.kind)}, and {channels} channels are wanted, which only .npy files have"
+            f"is {article(header.kind)}, and {channels} channels are wanted, which only .npy files have"
         )
     pixels = _decoded(content, header, at_least)
     return upright(in_channels(pixels, channels or 3), header.orientation)
@@ -94,7 +92,7 @@ def first_look(path: Path) -> str | None:
         return str(problem)
     except (OSError, ValueError) as error:
         return f"cannot be read: {getattr(error, 'strerror', None) or error}"
-    return None if kind in _DECODERS or kind == "NumPy array" else _why_pillow_cannot(kind)
+    return None if kind in (*COMMON_KINDS, "NumPy array") else why_pillow_cannot(kind)
 
 
 def _check_size(header: Header) -> None:
@@ -109,7 +107,7 @@ def _check_size(header: Header) -> None:
 def _decoded(content: bytes, header: Header, at_least: int) -> Pixels:
     import tensorflow as tf
 
-    decoder = _DECODERS.get(header.kind, _by_pillow)
+    decoder = _DECODERS.get(header.kind, by_pillow)
     try:
         return decoder(content, header, at_least)
     except tf.errors.InvalidArgumentError as error:
@@ -159,7 +157,7 @@ def _bmp(content: bytes, header: Header, at_least: int) -> Pixels:
 
     bits, compression = int.from_bytes(content[28:30], "little"), int.from_bytes(content[30:34], "little")
     if bits not in (24, 32) or compression not in (0, 3):  # TensorFlow takes palettes for shades of grey
-        return _by_pillow(content, header, at_least)
+        return by_pillow(content, header, at_least)
     return tf.io.decode_bmp(content).numpy()[..., :3]  # the fourth byte is padding more often than not
 
 
@@ -167,11 +165,11 @@ def _webp(content: bytes, header: Header, at_least: int) -> Pixels:
     import tensorflow as tf
 
     if not hasattr(tf.io, "decode_webp"):  # since TensorFlow 2.20
-        return _by_pillow(content, header, at_least)
+        return by_pillow(content, header, at_least)
     return tf.io.decode_image(content, 0, expand_animations=False).numpy()
 
 
-_DECODERS: dict[str, Any] = {"JPEG": _jpeg, "PNG": _png, "GIF": _gif, "BMP": _bmp, "WebP": _webp}
+_DECODERS: dict[str, Any] = dict(zip(COMMON_KINDS, (_jpeg, _png, _gif, _bmp, _webp), strict=True))
 
 
 def _from_numpy(content: bytes, channels: int | None) -> Pixels:
@@ -189,91 +187,3 @@ def _from_numpy(content: bytes, channels: int | None) -> Pixels:
     if pixels.dtype.kind not in "uif":
         raise Undecodable(f"is an array of {pixels.dtype}, and numbers are read")
     return pixels if pixels.dtype == np.uint8 else pixels.astype("float32")
-
-
-def _by_pillow(content: bytes, header: Header, _: int) -> Pixels:
-    reason = _why_pillow_cannot(header.kind)
-    if reason:
-        raise Undecodable(reason)
-    from PIL import Image, UnidentifiedImageError
-
-    Image.init()
-    formats = [name for name in _READ_BY_PILLOW if name in Image.OPEN]
-    try:
-        image = Image.open(io.BytesIO(content), formats=formats)
-        if image.width * image.height > MOST_PIXELS:
-            raise Undecodable(
-                f"says that it has {image.width:,} x {image.height:,} pixels, and at most "
-                f"{MOST_PIXELS:,} are read"
-            )
-        pixels = _pillow_pixels(image)
-        # After Pillow has read the pixels: some of its readers turn them themselves.
-        turned = 1 if header.kind in _DECODERS else image.getexif().get(0x0112, 1)
-    except Undecodable:
-        raise
-    except UnidentifiedImageError as error:
-        what = "is not an image" if header.kind == "not an image" else f"is {_article(header.kind)}"
-        raise Undecodable(f"{what} of a kind that Pillow reads, or is damaged") from error
-    except Exception as error:  # Pillow's readers raise anything on damaged files
-        raise Undecodable(f"cannot be decoded: {error}") from error
-    return upright(pixels, turned)
-
-
-def _pillow_pixels(image: Any) -> Pixels:
-    if image.mode.startswith("I;16"):  # Pillow would cut off what is above 255
-        grey = (np.asarray(image).astype("uint16") >> 8).astype("uint8")
-        return grey[..., np.newaxis]
-    if image.mode in ("I", "F"):
-        raise Undecodable(
-            f"has pixels of {'32-bit integers' if image.mode == 'I' else 'floating point'}, whose range "
-            "is not known. Scale them to 0 to 255 yourself and store them as .npy"
-        )
-    has_alpha = "A" in image.getbands() or "transparency" in image.info
-    return np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
-
-
-def from_pillow(image: Any, channels: int | None = 3) -> Pixels:
-    """The pixels of an image that Pillow has opened, as `decode_file` gives them.
-
-    Raises:
-        Undecodable: It is of a kind that has no pixels from 0 to 255, or its file is damaged.
-    """
-    try:
-        pixels = _pillow_pixels(image)
-    except OSError as error:
-        raise Undecodable(f"cannot be decoded: {error}") from error
-    return upright(in_channels(pixels, channels or 3), image.getexif().get(0x0112, 1))
-
-
-def _why_pillow_cannot(kind: str) -> str | None:
-    """Why a file that TensorFlow does not decode cannot be read here, or None."""
-    if kind == "web page":
-        return "is a web page and no image: its download failed"
-    try:
-        from PIL import Image
-    except ImportError:
-        if kind == "not an image":
-            return "is not an image of a known kind (JPEG, PNG, WebP, GIF, BMP)"
-        return f"is {_article(kind)}, which only Pillow reads: pip install pillow, or make it JPEG or PNG"
-    if kind in ("AVIF", "HEIC") and not _pillow_reads(Image, kind):
-        plugin = "pillow-heif" if kind == "HEIC" else "a newer pillow"
-        return (
-            f"is {_article(kind)}, which the Pillow installed does not read: install {plugin}, or make "
-            "it JPEG or PNG"
-        )
-    return None
-
-
-def _pillow_reads(image_module: Any, kind: str) -> bool:
-    image_module.init()
-    if kind == "HEIC" and "HEIF" not in image_module.OPEN:
-        try:
-            from pillow_heif import register_heif_opener
-        except ImportError:
-            return False
-        register_heif_opener()
-    return kind.replace("HEIC", "HEIF") in image_module.OPEN
-
-
-def _article(kind: str) -> str:
-    return f"an {kind} file" if kind[:1] in "AEH" else f"a {kind} file"

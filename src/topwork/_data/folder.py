@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from topwork._data.decoding import Undecodable, decode_file, first_look
+from topwork._data.headers import Undecodable
 from topwork._data.images import Setting, image_shape, read_image
 from topwork._data.listing import Listing, kind_of_place, list_folder, list_table
 from topwork._data.origin import Origin
 from topwork._data.randomness import READS_FILES
-from topwork._errors import InputError, closest, public, warn, whole_number
+from topwork._data.unreadable import check_kinds, what_is_there_instead, without_bad
+from topwork._errors import InputError, public, whole_number
 from topwork._networks.arguments import check_task, required_whole
 
 _TABLES = (".csv", ".tsv", ".txt")
-_LISTED = 5
 
 
 @public
@@ -99,9 +98,9 @@ def read_folder(
     _check_choices(seed, crop)
     listing = _listing(folder, class_names, task, root, must_exist=not skip_bad)
     if skip_bad:
-        listing = _without_bad(listing, shape[2])
+        listing = without_bad(listing, shape[2])
     else:
-        _check_kinds(listing)
+        check_kinds(listing)
     setting = Setting(crop=bool(crop))
 
     def dataset(part: Listing) -> Any:
@@ -179,55 +178,6 @@ def _listing(folder: Any, class_names: Any, task: Any, root: Any, *, must_exist:
     if kind_of_place(path) == "file" and path.suffix.lower() in _TABLES:
         return list_table(path, root, class_names, task, must_exist=must_exist)
     raise InputError(f"there is no folder or table of this name. {what_is_there_instead(path)}")
-
-
-def what_is_there_instead(folder: Path) -> str:
-    """For a message: what a path is that should be a folder, and what would be near it."""
-    if kind_of_place(folder):
-        return f"Received: {str(folder)!r}, a file. Give the folder it lies in: {str(folder.parent)!r}."
-    parent = folder.parent
-    neighbours = [path.name for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
-    nearest = f" In {str(parent)!r} there are: {closest(folder.name, neighbours)}." if neighbours else ""
-    return f"Received: {str(folder)!r}, which does not exist.{nearest} Correct the path."
-
-
-def problem_of(path: str | os.PathLike[str], channels: int | None = 3) -> str | None:
-    """What is wrong with a file, found by decoding it; None if nothing is."""
-    try:
-        decode_file(path, channels)
-    except Undecodable as error:
-        return str(error)
-    return None
-
-
-def _without_bad(listing: Listing, channels: int) -> Listing:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        problems = list(pool.map(lambda path: problem_of(path, channels), listing.paths))
-    good = [i for i, problem in enumerate(problems) if problem is None]
-    bad = _named(listing, problems)
-    if not good:
-        raise InputError(f"none of the {len(listing):,} files can be read: {bad}.")
-    if bad:
-        warn(f"left out {len(listing) - len(good):,} of {len(listing):,} files: {bad}.")
-    return listing.part(good)
-
-
-def _check_kinds(listing: Listing) -> None:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        problems = list(pool.map(lambda path: first_look(Path(path)), listing.paths))
-    bad = _named(listing, problems)
-    if bad:
-        raise InputError(
-            f"{sum(map(bool, problems)):,} of {len(listing):,} files cannot be read: {bad}. "
-            "topwork.data.find_bad_images lists all; with skip_bad=True they are left out."
-        )
-
-
-def _named(listing: Listing, problems: Sequence[str | None]) -> str:
-    bad = [
-        f"{path!r} {problem}" for path, problem in zip(listing.paths, problems, strict=True) if problem
-    ]
-    return "; ".join(bad[:_LISTED]) + (" and so on" if len(bad) > _LISTED else "")
 
 
 def _split(listing: Listing, fraction: float, seed: int | None) -> tuple[Any, Any]:

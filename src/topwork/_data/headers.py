@@ -10,6 +10,10 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
+# These TensorFlow decodes, and their headers say how the camera was held.
+COMMON_KINDS = ("JPEG", "PNG", "GIF", "BMP", "WebP")
+# Pillow's own bound. With four channels and a copy it is three quarters of a gigabyte.
+MOST_PIXELS = 89_478_485
 _SIGNATURES = {
     "JPEG": b"\xff\xd8\xff",
     "PNG": b"\x89PNG\r\n\x1a\n",
@@ -25,6 +29,10 @@ _ORIENTATION, _WIDTH, _HEIGHT = 0x0112, 0x0100, 0x0101
 _JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 _JPEG_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
+
+
+class Undecodable(Exception):
+    """What is wrong with a file, in words that go on after its name."""
 
 
 @dataclasses.dataclass(frozen=True)

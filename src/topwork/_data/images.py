@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from topwork._data.decoding import Undecodable, decode_file, from_pillow
+from topwork._data.by_pillow import from_pillow
+from topwork._data.channels import Pixels
+from topwork._data.decoding import decode_file
+from topwork._data.headers import Undecodable
 from topwork._data.listing import kind_of_place
 from topwork._data.pixels import warn_of_scaled_pixels
 from topwork._errors import InputError, closest, warn
@@ -23,7 +25,6 @@ from topwork._networks.classifier import N_IMAGENET_CLASSES
 from topwork._networks.pixel_range import expected_range
 from topwork._networks.record import read_record
 
-Pixels = npt.NDArray[Any]
 # ImageNet's networks are tested on the middle 7/8 of a photograph (224 of 256 pixels).
 _IMAGENET_PART = 0.875
 # A JPEG is decoded to a fraction of its size if it still has twice the pixels asked for, each way.

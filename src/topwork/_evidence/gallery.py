@@ -15,12 +15,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from topwork._data.decoding import Undecodable, decode_file, read_bytes
-from topwork._data.folder import what_is_there_instead
+from topwork._data.decoding import decode_file, read_bytes
+from topwork._data.headers import Undecodable
 from topwork._data.images import Setting, resized
 from topwork._data.listing import images_below
 from topwork._data.origin import class_names_of, in_order, origin_of
 from topwork._data.ragged import array_of
+from topwork._data.unreadable import what_is_there_instead
 from topwork._errors import InputError, described, warn
 from topwork._evidence.likeness import SIDE
 from topwork._evidence.pictures import Picture

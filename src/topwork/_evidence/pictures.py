@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from topwork._data.decoding import Undecodable
 from topwork._data.digests import digests
+from topwork._data.headers import Undecodable
 from topwork._data.images import read_image
 from topwork._data.origin import Origin
 from topwork._data.source import Batch, Source
