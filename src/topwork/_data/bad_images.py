@@ -7,9 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from topwork._data.listing import IMAGE_SUFFIXES, images_below, kind_of_place
-from topwork._data.unreadable import problem_of, what_is_there_instead
-from topwork._errors import InputError, public
+from topwork._data.unreadable import image_files, problem_of
+from topwork._errors import public
 from topwork._names import published
 from topwork._voice import progress, say
 
@@ -59,7 +58,7 @@ def find_bad_images(
         cat.jpg - is empty
     """
     folder = Path(folder)
-    paths = _image_files(folder)
+    paths = image_files(folder)
     bad = []
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
@@ -76,16 +75,3 @@ def find_bad_images(
 def _reason(path: Path) -> str | None:
     # The number of channels of an array cannot be wrong here: only a model says how many it needs.
     return problem_of(path, None)
-
-
-def _image_files(folder: Path) -> list[Path]:
-    if kind_of_place(folder) != "folder":
-        raise InputError(f"there is no such folder. {what_is_there_instead(folder)}")
-    paths = images_below(folder)
-    if not paths:
-        raise InputError(
-            f"there is no image in {str(folder)!r} or below: no file's name ends in "
-            f"{', '.join(IMAGE_SUFFIXES)}. Give the folder that holds the photographs, or the "
-            "one above their class folders."
-        )
-    return paths

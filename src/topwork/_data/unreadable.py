@@ -9,10 +9,27 @@ from pathlib import Path
 
 from topwork._data.decoding import decode_file, first_look
 from topwork._data.headers import Undecodable
-from topwork._data.listing import Listing, kind_of_place
+from topwork._data.listing import IMAGE_SUFFIXES, Listing, images_below, kind_of_place
 from topwork._errors import InputError, closest, warn
 
 _LISTED = 5
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The files with an image's name in a folder and below it, sorted.
+
+    Raises:
+        InputError: There are none, or it is no folder.
+    """
+    if kind_of_place(folder) != "folder":
+        raise InputError(f"there is no such folder. {what_is_there_instead(folder)}")
+    paths = images_below(folder)
+    if not paths:
+        raise InputError(
+            f"there is no image in {str(folder)!r} or below: no file's name ends in "
+            f"{', '.join(IMAGE_SUFFIXES)}. Give the folder that holds the photographs, or one above it."
+        )
+    return paths
 
 
 def what_is_there_instead(folder: Path) -> str:

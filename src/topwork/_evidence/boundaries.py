@@ -21,7 +21,7 @@ from topwork._evidence.labelled import LabelledData, check_data
 from topwork._evidence.scores import SCORES, judged, standard_error
 from topwork._names import published
 from topwork._networks.blocks import block_ends, spread
-from topwork._networks.classifier import Task, probabilities, task_of
+from topwork._networks.classifier import Task, task_of, values_of
 from topwork._networks.compilation import compile_arguments, fresh_optimizer, require_compiled
 from topwork._networks.freezing import _DEFAULT_LEARNING_RATE, _can_learn, _fine_tune_boundary, fine_tune
 from topwork._networks.graph import head_start, require_functional
@@ -32,7 +32,6 @@ from topwork._voice import say
 NOT_AT_ALL = "not at all"
 _MOST_BLOCKS = 12
 _MOST_BOUNDARIES = 4
-_COUNT = "n_images"
 
 
 @published
@@ -263,11 +262,7 @@ class _Data:
         targets, predictions = [], []
         for batch in open_source(model, self.validation).batches():
             outputs = in_even_parts(flat.predict_on_batch, batch.inputs)
-            predictions.append(_answers(outputs, self.task))
+            predictions.append(values_of(outputs, self.task))
             targets.append(READERS[self.task.kind](batch.y, "the validation data", self.task.n))
         found = judged(self.task.kind, np.concatenate(targets), np.concatenate(predictions))
         return *found, sum(map(len, targets))
-
-
-def _answers(outputs: Any, task: Task) -> Any:
-    return np.asarray(outputs, "float64") if task.kind == "numbers" else probabilities(outputs, task)

@@ -18,10 +18,9 @@ import tensorflow as tf
 from topwork._data.decoding import decode_file, read_bytes
 from topwork._data.headers import Undecodable
 from topwork._data.images import Setting, resized
-from topwork._data.listing import images_below
 from topwork._data.origin import class_names_of, in_order, origin_of
 from topwork._data.ragged import array_of
-from topwork._data.unreadable import what_is_there_instead
+from topwork._data.unreadable import image_files
 from topwork._errors import InputError, described, warn
 from topwork._evidence.likeness import SIDE
 from topwork._evidence.pictures import Picture
@@ -81,12 +80,7 @@ def _files_of(data: Any) -> tuple[Sequence[str], Sequence[str] | None] | None:
 
 
 def _in_folder(folder: Path) -> tuple[Sequence[str], Sequence[str] | None]:
-    if not folder.is_dir():
-        raise InputError(
-            f"a path must be that of a folder of images. {what_is_there_instead(folder)} Files are given "
-            "as a list, and of a table what topwork.data.read_folder makes of it."
-        )
-    paths = images_below(folder)
+    paths = image_files(folder)
     parents = [path.parent.relative_to(folder).as_posix() for path in paths]
     return list(map(str, paths)), None if "." in parents else parents
 

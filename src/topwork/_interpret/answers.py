@@ -15,7 +15,7 @@ from topwork._data.origin import in_order
 from topwork._data.ragged import in_even_parts
 from topwork._data.reading import open_source
 from topwork._errors import InputError
-from topwork._networks.classifier import Task, probabilities
+from topwork._networks.classifier import Task, values_of
 
 T = TypeVar("T")
 
@@ -54,10 +54,7 @@ def answers_to(model: Any, data: Any, task: Task) -> Iterator[Answers]:
         guard.check(batch.inputs, batch.y)
         outputs = in_even_parts(flat.predict_on_batch, batch.inputs)
         _check_finite(outputs, n_seen)
-        if task.kind == "numbers":
-            values = np.asarray(outputs, "float64")
-        else:
-            values = probabilities(outputs, task)
+        values = values_of(outputs, task)
         yield Answers(n_seen, batch.inputs[0], batch.y, values, paths)
         n_seen += len(values)
     guard.check_not_empty()

@@ -124,6 +124,15 @@ def activation_name(operation: Any) -> str:
     )
 
 
+def values_of(outputs: Any, task: Task) -> npt.NDArray[np.float64]:
+    """What the outputs of a batch say: probabilities, or numbers as they are.
+
+    Raises:
+        ValueError: They are to be probabilities, and are none.
+    """
+    return np.asarray(outputs, "float64") if task.kind == "numbers" else probabilities(outputs, task)
+
+
 def probabilities(outputs: Any, task: Task) -> npt.NDArray[np.float64]:
     """(images, classes or labels) from outputs; those of classes are of sum 1.
 
