@@ -9,13 +9,14 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from topwork._errors import InputError, warn
+from topwork._errors import warn
 from topwork._evidence.labelled import LabelledData
 from topwork._evidence.tasks import Looked, Targets
 from topwork._features.computation import Cache, Computation, Run
 from topwork._features.table import Table
-from topwork._networks.graph import steps
-from topwork._networks.tokens import class_token, has_class_token, patch_tokens
+from topwork._networks.graph import layer_outputs
+from topwork._networks.side_by_side import average
+from topwork._networks.tokens import class_token, has_class_token
 
 # Rows are read in blocks: one by one is slow, and all at once may not fit into memory.
 _ROWS_AT_ONCE = 4096
@@ -68,15 +69,6 @@ def average_features(
     return AverageFeatures(network, parts, by_name, looked.targets(*(table.y for table in tables)))
 
 
-def layer_outputs(network: keras.Model) -> dict[str, Any]:
-    """What each layer gives, at its last call."""
-    return {
-        step.operation.name: step.outputs[0]
-        for step in steps(network)
-        if isinstance(step.operation, keras.Layer) and not step.is_input
-    }
-
-
 def _parts(network: keras.Model, cuts: list[str]) -> list[tuple[str, str]]:
     """The cuts; those of a transformer twice, averaged over its patches and by the class token."""
     outputs = layer_outputs(network)
@@ -101,19 +93,8 @@ def _averages(network: keras.Model, parts: list[tuple[str, str]]) -> keras.Model
 
 
 def _average(output: Any, cut: str, network: keras.Model) -> Any:
-    # float32 whatever the network's own precision: a mean of thousands of float16 numbers is not one.
-    if len(output.shape) == 4:
-        return keras.layers.GlobalAveragePooling2D(dtype="float32", name=f"average_{cut}")(output)
-    if len(output.shape) == 3:
-        patches = patch_tokens(network, output, f"average_{cut}")
-        return keras.layers.GlobalAveragePooling1D(dtype="float32", name=f"average_{cut}")(patches)
-    if len(output.shape) == 2:
-        return keras.layers.Identity(dtype="float32", name=f"average_{cut}")(output)
-    raise InputError(
-        "a cut layer gives a feature map (batch, height, width, channels), tokens (batch, tokens, "
-        f"width) or a vector (batch, features). {cut!r} of {network.name!r} gives "
-        f"{tuple(output.shape)}. Leave it out."
-    )
+    vector = average(output, cut, network)
+    return keras.layers.Identity(dtype="float32")(vector) if vector is output else vector
 
 
 def _read(table: Table, i: int) -> npt.NDArray[np.float32]:

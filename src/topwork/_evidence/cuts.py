@@ -13,7 +13,7 @@ import keras
 
 from topwork._errors import InputError, closest, public
 from topwork._evidence.comparison import Comparison, score_cells
-from topwork._evidence.cut_features import AverageFeatures, average_features, layer_outputs
+from topwork._evidence.cut_features import AverageFeatures, average_features
 from topwork._evidence.labelled import LabelledData, check_data
 from topwork._evidence.networks import Weights, check_names, check_network, load_network, weights_of
 from topwork._evidence.probe import fit_probe
@@ -22,7 +22,7 @@ from topwork._evidence.tasks import Looked
 from topwork._features.computation import open_cache
 from topwork._names import published
 from topwork._networks.blocks import block_ends, multiply_adds, parameters, up_to
-from topwork._networks.graph import steps
+from topwork._networks.graph import layer_outputs, steps
 from topwork._voice import progress, say
 
 _MOST_CUTS = 12

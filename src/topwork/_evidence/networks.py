@@ -9,9 +9,8 @@ from typing import Any
 import keras
 
 from topwork._errors import InputError, closest, plain
-from topwork._evidence.cut_features import layer_outputs
 from topwork._networks.backbones import cut_points, load_backbone
-from topwork._networks.graph import require_functional
+from topwork._networks.graph import layer_outputs, require_functional
 
 Weights = str | os.PathLike[str] | None
 

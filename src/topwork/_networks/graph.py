@@ -162,3 +162,12 @@ def sublayers(layers: Iterable[keras.Layer]) -> Iterator[keras.Layer]:
         yield layer
         if isinstance(layer, keras.Model):
             yield from sublayers(layer.layers)
+
+
+def layer_outputs(model: keras.Model) -> dict[str, Any]:
+    """What each layer gives, at its last call, by its name."""
+    return {
+        step.operation.name: step.outputs[0]
+        for step in steps(model)
+        if isinstance(step.operation, keras.Layer) and not step.is_input
+    }

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 
 from topwork._errors import InputError, closest
-from topwork._networks.graph import steps
+from topwork._networks.graph import layer_outputs
 from topwork._networks.tokens import patch_tokens
 
 _AVERAGES = {3: keras.layers.GlobalAveragePooling1D, 4: keras.layers.GlobalAveragePooling2D}
@@ -28,7 +28,7 @@ def side_by_side(backbone: keras.Model, layers: Sequence[str], *, pyramid: bool)
         layers: Names of layers before its last one.
         pyramid: Whether the last one has the averages of the four quarters too.
     """
-    outputs = _outputs(backbone)
+    outputs = layer_outputs(backbone)
     last = backbone.outputs[0]
     known = [_known(layer, outputs, backbone) for layer in layers]
     parts = [unit_average(outputs[layer], layer, backbone) for layer in known]
@@ -49,9 +49,8 @@ def average(tensor: Any, name: str, model: keras.Model) -> Any:
         return tensor
     if rank not in _AVERAGES:
         raise InputError(
-            "with_layers names layers that give a feature map (batch, height, width, channels), "
-            f"tokens (batch, tokens, width) or a vector. {name!r} gives {tuple(tensor.shape)}. "
-            "Leave it out."
+            "what is averaged is a feature map (batch, height, width, channels), tokens (batch, tokens, "
+            f"width) or a vector. {name!r} of {model.name!r} gives {tuple(tensor.shape)}. Leave it out."
         )
     # float32 whatever the network's own precision: a mean of thousands of float16 numbers is not one.
     places = patch_tokens(model, tensor, f"head_average_{name}") if rank == 3 else tensor
@@ -84,15 +83,6 @@ def quarters(tensor: Any, name: str) -> Any:
 
 def unit(vector: Any, name: str) -> Any:
     return keras.layers.UnitNormalization(dtype="float32", name=f"head_unit_{name}")(vector)
-
-
-def _outputs(backbone: keras.Model) -> dict[str, Any]:
-    """What each layer gives, at its last call."""
-    return {
-        step.operation.name: step.outputs[0]
-        for step in steps(backbone)
-        if isinstance(step.operation, keras.Layer) and not step.is_input
-    }
 
 
 def _known(layer: str, outputs: dict[str, Any], backbone: keras.Model) -> str:

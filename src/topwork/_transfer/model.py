@@ -8,8 +8,8 @@ import keras
 import numpy as np
 
 from topwork._data.origin import learn_names
-from topwork._evidence.cut_features import layer_outputs
 from topwork._networks.freezing import freeze
+from topwork._networks.graph import layer_outputs
 from topwork._networks.heads import UNITS, add_head, set_units
 from topwork._training.linear import LinearModel
 from topwork._transfer.pooled import Candidate, Pooled

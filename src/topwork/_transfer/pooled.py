@@ -9,11 +9,10 @@ import keras
 import numpy as np
 
 from topwork._data.source import Source
-from topwork._evidence.cut_features import layer_outputs
 from topwork._features.computation import Cache, Computation, Run
 from topwork._features.table import Table
 from topwork._networks.blocks import block_ends, multiply_adds, up_to
-from topwork._networks.graph import steps
+from topwork._networks.graph import layer_outputs, steps
 from topwork._networks.side_by_side import average, has_quarters, quarters
 from topwork._training.linear_fits import Array
 
