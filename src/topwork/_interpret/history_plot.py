@@ -92,9 +92,9 @@ def _draw_curves(axes: Axes, quantity: str, phases: Sequence[Phase]) -> None:
         ("training", quantity, BLUE),
         ("validation", f"val_{quantity}", RED),
     ):
-        epochs, figures = _joined(name, phases)
-        if figures:
-            axes.plot(epochs, figures, "o-", label=label, color=color, markersize=3, linewidth=1.5)
+        epochs, values = _joined(name, phases)
+        if values:
+            axes.plot(epochs, values, "o-", label=label, color=color, markersize=3, linewidth=1.5)
     axes.set_xlabel("epoch")
     axes.set_ylabel(quantity.replace("_", " "))
     axes.locator_params(axis="x", integer=True)
@@ -105,14 +105,14 @@ def _draw_curves(axes: Axes, quantity: str, phases: Sequence[Phase]) -> None:
 
 def _joined(name: str, phases: Sequence[Phase]) -> tuple[list[int], list[float]]:
     epochs: list[int] = []
-    figures: list[float] = []
+    values: list[float] = []
     for before, phase in zip(_starts(phases), phases, strict=False):
         measured = phase.get(name, [])
         # validation_freq=2 measures in each second epoch only.
         step = _length(phase) // max(len(measured), 1)
         epochs += [before + step * number for number in range(1, len(measured) + 1)]
-        figures += measured
-    return epochs, figures
+        values += measured
+    return epochs, values
 
 
 def _draw_borders(axes: Axes, phases: Sequence[Phase], labels: Sequence[str]) -> None:

@@ -80,8 +80,8 @@ def _listed(callbacks: Any) -> list[Any]:
     return [] if callbacks is None else keras.tree.flatten(callbacks)
 
 
-def _falling(figures: dict[str, list[float]]) -> str:
-    losses = figures["loss"][-_LAST:]
+def _falling(measured: dict[str, list[float]]) -> str:
+    losses = measured["loss"][-_LAST:]
     if not all(loss > 0 for loss in losses):
         return ""
     # The median over the epochs, so that one jump decides nothing.
@@ -91,8 +91,8 @@ def _falling(figures: dict[str, list[float]]) -> str:
     return f"the training loss was still falling by {100 * fall:.0f} % an epoch"
 
 
-def _swinging(figures: dict[str, list[float]], n_images: int | None) -> str:
-    last = figures.get("val_accuracy", [])[-_LAST:]
+def _swinging(measured: dict[str, list[float]], n_images: int | None) -> str:
+    last = measured.get("val_accuracy", [])[-_LAST:]
     if len(last) < _LAST or not n_images:
         return ""
     swing, middle = max(last) - min(last), statistics.mean(last)

@@ -50,11 +50,11 @@ class StopAt(keras.callbacks.Callback):
     @public_as("StopAt")
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Stop if the value was reached; called by Keras."""
-        figure = _figure(self.monitor, logs or {})
-        if _at_least_as_good(figure, self.value, self._mode):
+        reached = _measured(self.monitor, logs or {})
+        if _at_least_as_good(reached, self.value, self._mode):
             self.model.stop_training = True
             say(
-                f"{self.monitor} reached {figure:.4g} in epoch {epoch + 1}: training stops.",
+                f"{self.monitor} reached {reached:.4g} in epoch {epoch + 1}: training stops.",
                 (self.params or {}).get("verbose"),
             )
 
@@ -62,13 +62,13 @@ class StopAt(keras.callbacks.Callback):
 class KeepBest(keras.callbacks.Callback):
     """Keep the best weights: fine-tuning can then do no harm.
 
-    It remembers the weights with the best figure that it has seen. If the figure of the last epoch is
+    It remembers the weights with the best value that it has seen. If the value of the last epoch is
     worse, these weights come back when training ends, and one line says so. The state of the optimizer
     does not change.
 
     Fine-tuning has to be better than the phase before. So let **one** guard see both phases: give the
     same object to both calls of ``fit``, with the same validation data. If the first phase ran without
-    the guard, give its figure as `baseline`. A guard that knows neither says so, and then chooses only
+    the guard, give its value as `baseline`. A guard that knows neither says so, and then chooses only
     among the epochs of this training.
 
     Args:
@@ -76,15 +76,15 @@ class KeepBest(keras.callbacks.Callback):
             a model reaches on its own training data says nothing about harm.
         mode: ``"max"``: more is better; ``"min"``: less is better; ``"auto"``: ``"min"`` for
             losses and errors, by their name, ``"max"`` for all others.
-        baseline: The figure of the weights with which training begins: a number (from
+        baseline: The value for the weights with which training begins: a number (from
             ``model.evaluate``), or the History of the phase before, whose last epoch counts.
         verbose: Whether it says its lines; where `fit` is silent, so is it.
 
     Attributes:
-        best: The best figure so far; None before the first.
+        best: The best value so far; None before the first.
 
     Raises:
-        ValueError: The mode is unknown, the baseline has no such figure, the guard is used on a
+        ValueError: The mode is unknown, the baseline has no such value, the guard is used on a
             second model, or, at the end of an epoch: training does not measure `monitor`.
 
     Example:
@@ -110,7 +110,7 @@ class KeepBest(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self._mode = _resolved_mode(monitor, mode)
-        self._baseline = None if baseline is None else _baseline_figure(baseline, monitor)
+        self._baseline = None if baseline is None else _baseline_value(baseline, monitor)
         self._verbose = verbose
         self._guarded: keras.Model | None = None
         self._best_weights: list[Any] = []
@@ -136,7 +136,7 @@ class KeepBest(keras.callbacks.Callback):
     @public_as("KeepBest")
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Remember the weights if they are the best so far; called by Keras."""
-        self._last = _figure(self.monitor, logs or {})
+        self._last = _measured(self.monitor, logs or {})
         if self.best is None or _at_least_as_good(self._last, self.best, self._mode):
             self._remember(self._last, f"after epoch {epoch + 1}")
 
@@ -151,8 +151,8 @@ class KeepBest(keras.callbacks.Callback):
                 f"{self._best_from}: those weights are back."
             )
 
-    def _remember(self, figure: float, where: str) -> None:
-        self.best, self._best_from = figure, where
+    def _remember(self, value: float, where: str) -> None:
+        self.best, self._best_from = value, where
         self._best_weights = self.model.get_weights()
 
     def _check_same_model(self) -> None:
@@ -161,7 +161,7 @@ class KeepBest(keras.callbacks.Callback):
                 f"this KeepBest holds the weights of model {self._guarded.name!r} and cannot guard "
                 f"another one. Received: a fit of {self.model.name!r}, a different object. Make a "
                 "new KeepBest() for each model; for a model that was saved and loaded again, give it "
-                "baseline=, the figure reached before."
+                "baseline=, the value reached before."
             )
         self._guarded = self.model
 
@@ -195,7 +195,7 @@ def _check_reachable(value: float, monitor: str) -> None:
         )
 
 
-def _figure(monitor: str, logs: Mapping[str, float]) -> float:
+def _measured(monitor: str, logs: Mapping[str, float]) -> float:
     if monitor in logs:
         return float(logs[monitor])
     raise InputError(
@@ -211,10 +211,10 @@ def _next_step(monitor: str, logs: Mapping[str, float]) -> str:
     return "Correct monitor, or add the metric when compiling the model."
 
 
-def _baseline_figure(baseline: float | keras.callbacks.History, monitor: str) -> float:
+def _baseline_value(baseline: float | keras.callbacks.History, monitor: str) -> float:
     if isinstance(baseline, keras.callbacks.History):
-        last = {name: figures[-1] for name, figures in baseline.history.items() if figures}
-        return _figure(monitor, last)
+        last = {name: values[-1] for name, values in baseline.history.items() if values}
+        return _measured(monitor, last)
     if isinstance(baseline, (int, float)) and math.isfinite(baseline):
         return float(baseline)
     raise InputError(
@@ -223,8 +223,8 @@ def _baseline_figure(baseline: float | keras.callbacks.History, monitor: str) ->
     )
 
 
-def _at_least_as_good(figure: float, other: float, mode: Mode) -> bool:
+def _at_least_as_good(value: float, other: float, mode: Mode) -> bool:
     """Anything is as good as NaN, and NaN is not as good as a number."""
     if math.isnan(other):
         return True
-    return figure >= other if mode == "max" else figure <= other
+    return value >= other if mode == "max" else value <= other
