@@ -209,7 +209,9 @@ class TestFindBadImages:
 
     def test_no_such_folder(self, tmp_path: Path) -> None:
         (tmp_path / "train").mkdir()
-        message = r"takes a folder. Received: '.*trian', which does not exist. .*'train'. Correct"
+        message = (
+            r"there is no such folder. Received: '.*trian', which does not exist. .*'train'. Correct"
+        )
         with pytest.raises(ValueError, match=message):
             find_bad_images(tmp_path / "trian")
         with pytest.raises(ValueError, match=r"which does not exist. Correct the path."):

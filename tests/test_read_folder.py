@@ -455,7 +455,7 @@ class TestTables:
             (
                 "path,y,z\ncat/1.jpg,1,2\n",
                 {"task": "labels"},
-                r"columns of 0 and 1 .*'z' has others: '2'",
+                r"columns of 0 and 1, .*'z' has others: '2'",
             ),
             (
                 "path,y\ncat/1.jpg,a\n",
@@ -473,7 +473,9 @@ class TestTables:
     def test_more_errors(self, photos: Path) -> None:
         with pytest.raises(ValueError, match=r"of dicts or of pairs \(path, label\). Received: int"):
             tw.data.read_folder(3, 8)
-        with pytest.raises(ValueError, match=r"columns of one length. Received: \{'path': 2, 'y': 1\}"):
+        with pytest.raises(
+            ValueError, match=r"columns of a table are of one length. Received: \{'path': 2, 'y': 1\}"
+        ):
             tw.data.read_folder({"path": ["a", "b"], "y": [1]}, 8)
 
 

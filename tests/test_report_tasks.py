@@ -192,9 +192,9 @@ class TestSeveralLabels:
     @pytest.mark.parametrize(
         ("labels", "received"),
         [
-            (np.array([0, 1, 2, 0]), r"\(4,\) and type int64\. Where"),
+            (np.array([0, 1, 2, 0]), r"\(4,\) and type int64, and 2 for image 2\. Where"),
             (SHOWN[:, :2], r"\(4, 2\) and type int64\. Where"),
-            (SHOWN * 0.5, r"with the row \[0.5 0.  0. \]\. Where"),
+            (SHOWN * 0.5, r"and \[0.5 0.  0. \] for image 0\. Where"),
             (np.array([["ace"] * 3] * 4), r"type <U3\. Where"),
         ],
         ids=["class numbers", "too few", "soft", "names"],
