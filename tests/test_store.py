@@ -327,37 +327,37 @@ def test_arrays_that_are_not_what_they_should_be(store):
         collection.locate(one_key.astype("int64"))
     with pytest.raises(ValueError, match=r"keys must be .*received uint8 of shape \(16,\)\. View"):
         collection.append(one_key[0], one_row)
-    with pytest.raises(ValueError, match=r"rows must be .* \(n, 24\), received uint8 .* \(1, 23\)"):
+    with pytest.raises(ValueError, match=r"rows must be .* \(n, 24\). Received: uint8 .* \(1, 23\)"):
         collection.append(one_key, one_row[:, 1:])
-    with pytest.raises(ValueError, match=r"needs a key, received 2 keys and 1 rows. Pass as many"):
+    with pytest.raises(ValueError, match=r"needs a key. Received: 2 keys and 1 rows. Pass as many"):
         collection.append(keys_of([1, 2]), one_row)
 
 
 def test_locations_that_are_not_what_they_should_be(store):
     collection = filled(store, [1, 2])
-    with pytest.raises(ValueError, match=r"one-dimensional int64 array, received float64 .*\(1,\)"):
+    with pytest.raises(ValueError, match=r"one-dimensional int64 array. Received: float64 .*\(1,\)"):
         collection.read(np.zeros(1))
-    with pytest.raises(ValueError, match=r"from 0 to 1, received -1 to 0. -1 is the mark"):
+    with pytest.raises(ValueError, match=r"from 0 to 1. Received: -1 to 0. -1 is the mark"):
         collection.read(np.array([0, -1]))
-    with pytest.raises(ValueError, match="from 0 to 1, received 2 to 2"):
+    with pytest.raises(ValueError, match=r"from 0 to 1. Received: 2 to 2"):
         collection.read(np.array([2]))
 
 
 @pytest.mark.parametrize("fingerprint", ["", "../../etc", "ABCDEF0123", "0" * 129, "abc"])
 def test_a_fingerprint_that_is_none(store, fingerprint):
-    expected = f"8 to 128 lower case hexadecimal digits, received {fingerprint!r}. Pass a hexdigest"
+    expected = f"8 to 128 lower case hexadecimal digits. Received: {fingerprint!r}. Pass a hexdigest"
     with pytest.raises(ValueError, match=re.escape(expected)):
         store.collection(fingerprint, row_bytes=1)
 
 
 def test_a_row_without_bytes(store):
-    with pytest.raises(ValueError, match=r"at least 1 byte, received row_bytes=0. Pass the bytes"):
+    with pytest.raises(ValueError, match=r"at least 1 byte. Received: row_bytes=0. Pass the bytes"):
         store.collection(PREFIX, row_bytes=0)
 
 
 def test_rows_of_another_length(store):
     filled(store, [1])
-    with pytest.raises(ValueError, match=r"holds rows of 24 bytes, received row_bytes=8\. .*own"):
+    with pytest.raises(ValueError, match=r"holds rows of 24 bytes. Received: row_bytes=8\. .*own"):
         store.collection(PREFIX, row_bytes=8)
 
 
@@ -421,7 +421,7 @@ def test_a_folder_without_permission(tmp_path):
 def test_a_store_of_another_version(store):
     record = {"format": "topwork feature store", "version": 7}
     records_module.write_record(store.directory / "topwork-store.json", record)
-    expected = "is a store of version 7, this topwork reads and writes version 1. Pass another"
+    expected = "is a store of version 7, and this topwork reads and writes version 1. Pass another"
     with pytest.raises(ValueError, match=expected):
         open_store(store.directory)
 
@@ -778,7 +778,7 @@ def test_prune_takes_both_limits(three):
 
 @pytest.mark.parametrize("name", ["older_than", "larger_than"])
 def test_a_negative_limit(store, name):
-    with pytest.raises(ValueError, match=f"{name} must not be negative, received -1. 0 drops"):
+    with pytest.raises(ValueError, match=f"{name} must not be negative. Received: -1. 0 drops"):
         store.prune(**{name: -1})
 
 

@@ -296,5 +296,7 @@ def test_a_lost_version_file_among_other_things_needs_a_word(store: Store) -> No
 
 @pytest.mark.parametrize("folder", [None, 3, "", b"bytes"])
 def test_what_is_no_path(folder: object) -> None:
-    with pytest.raises(ValueError, match="A feature store is the path of a folder, received"):
+    with pytest.raises(
+        ValueError, match=r"^open_store: a feature store is the path of a folder. Received"
+    ):
         open_store(folder)  # type: ignore[arg-type]

@@ -141,7 +141,7 @@ class Collection:
         _check_bytes("rows", rows, self._description.row_bytes)
         if len(keys) != len(rows):
             raise ValueError(
-                f"Each row needs a key, received {len(keys)} keys and {len(rows)} rows. "
+                f"Each row needs a key. Received: {len(keys)} keys and {len(rows)} rows. "
                 "Pass as many keys as rows."
             )
         with self._lock:
@@ -219,7 +219,7 @@ def _neighbours(locations: Locations, shards: Locations) -> Iterator[tuple[int, 
 def _check_bytes(name: str, array: Bytes, width: int) -> None:
     if array.dtype != np.uint8 or array.ndim != 2 or array.shape[1] != width:
         raise ValueError(
-            f"{name} must be a uint8 array of shape (n, {width}), received {array.dtype} of "
+            f"{name} must be a uint8 array of shape (n, {width}). Received: {array.dtype} of "
             f"shape {array.shape}. View the bytes with array.view(numpy.uint8)."
         )
 
@@ -227,11 +227,11 @@ def _check_bytes(name: str, array: Bytes, width: int) -> None:
 def _check_locations(locations: Locations, rows: int) -> None:
     if locations.dtype != np.int64 or locations.ndim != 1:
         raise ValueError(
-            f"locations must be a one-dimensional int64 array, received {locations.dtype} of "
+            f"locations must be a one-dimensional int64 array. Received: {locations.dtype} of "
             f"shape {locations.shape}. Pass what locate() returned."
         )
     if len(locations) and not 0 <= locations.min() <= locations.max() < rows:
         raise ValueError(
-            f"locations must be from 0 to {rows - 1}, received {locations.min()} to "
+            f"locations must be from 0 to {rows - 1}. Received: {locations.min()} to "
             f"{locations.max()}. -1 is the mark of a missing row: compute and append it first."
         )

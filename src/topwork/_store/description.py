@@ -54,7 +54,7 @@ def ensure_folder(directory: Path, wanted: Description) -> None:
     elif found.row_bytes != wanted.row_bytes:
         raise ValueError(
             f"The collection {wanted.fingerprint!r} in {directory.parent} holds rows of "
-            f"{found.row_bytes} bytes, received row_bytes={wanted.row_bytes}. Rows of another "
+            f"{found.row_bytes} bytes. Received: row_bytes={wanted.row_bytes}. Rows of another "
             "length come from another prefix and need a fingerprint of their own."
         )
 

@@ -7,7 +7,7 @@ import errno
 import re
 from pathlib import Path
 
-from topwork._errors import warn
+from topwork._errors import InputError, warn
 from topwork._store import files
 from topwork._store.description import described
 from topwork._store.records import read_record, write_record
@@ -88,7 +88,7 @@ def _refuse_foreign(path: Path, repair: bool) -> None:
             f"Of these {len(own)} are collections of features: if it was a store, "
             "open_store(..., repair=True) makes it one again and leaves the rest alone."
         )
-    raise ValueError(
+    raise InputError(
         f"{path} is not a feature store: it has no {_VERSION_FILE}, and holds "
         f"{', '.join(map(repr, foreign[:3]))}{', ...' if foreign[3:] else ''}. {remedy}"
     )
@@ -114,8 +114,8 @@ def _check_version(path: Path) -> None:
         with contextlib.suppress(OSError):
             write_record(path, _OURS)
     elif any(found.get(key) != value for key, value in _OURS.items()):
-        raise ValueError(
-            f"{path.parent} is a store of version {found.get('version')}, this topwork reads and "
+        raise InputError(
+            f"{path.parent} is a store of version {found.get('version')}, and this topwork reads and "
             f"writes version {FORMAT_VERSION}. Pass another folder, or install the topwork that "
             "made this one."
         )

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from topwork._errors import warn
+from topwork._errors import InputError, public, warn
 from topwork._names import published
 from topwork._store import files
 from topwork._store.collection import Collection
@@ -59,12 +59,12 @@ class Store:
         """
         if not is_fingerprint(fingerprint):
             raise ValueError(
-                "A fingerprint has 8 to 128 lower case hexadecimal digits, received "
+                "A fingerprint has 8 to 128 lower case hexadecimal digits. Received: "
                 f"{fingerprint!r}. Pass a hexdigest(), of hashlib.blake2b for instance."
             )
         if row_bytes < 1:
             raise ValueError(
-                f"A row has at least 1 byte, received row_bytes={row_bytes}. Pass the bytes of "
+                f"A row has at least 1 byte. Received: row_bytes={row_bytes}. Pass the bytes of "
                 "all output tensors for one image together."
             )
         folder = self.directory / fingerprint
@@ -85,6 +85,7 @@ class Store:
         found = sorted(self._collections(), key=lambda each: each.last_used, reverse=True)
         return StoreInfo(self.directory, tuple(found))
 
+    @public
     def prune(self, *, older_than: float | None = None, larger_than: int | None = None) -> Pruned:
         """Drop the collections that were not used for long, and what killed processes left.
 
@@ -171,6 +172,7 @@ def _remove_rubbish(path: Path) -> int | None:
     return None if os.path.lexists(path) else freed
 
 
+@public
 def open_store(directory: str | os.PathLike[str], *, repair: bool = False) -> Store:
     """Open the feature store in `directory`; create it if the folder is empty or missing.
 
@@ -200,13 +202,13 @@ def open_store(directory: str | os.PathLike[str], *, repair: bool = False) -> St
         ()
     """
     if not isinstance(directory, (str, os.PathLike)) or not str(directory):
-        raise ValueError(
-            f"A feature store is the path of a folder, received {directory!r}. Pass a new or an empty "
+        raise InputError(
+            f"a feature store is the path of a folder. Received: {directory!r}. Pass a new or an empty "
             "folder, or that of a store."
         )
     if "://" in str(directory):
-        raise ValueError(
-            f"A feature store is a folder of a file system, received the URL {directory}. "
+        raise InputError(
+            f"a feature store is a folder of a file system. Received: the URL {directory}. "
             "Mount what it points to and pass the path."
         )
     path = Path(directory).expanduser().absolute()
@@ -226,4 +228,4 @@ def _beyond(limit: int | None, collections: list[CollectionInfo]) -> list[Collec
 
 def _check_limit(name: str, limit: float | None) -> None:
     if limit is not None and limit < 0:
-        raise ValueError(f"{name} must not be negative, received {limit}. 0 drops everything.")
+        raise InputError(f"{name} must not be negative. Received: {limit}. 0 drops everything.")
