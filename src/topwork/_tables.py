@@ -13,7 +13,7 @@ Row = TypeVar("Row")
 # Themes differ: without these a table has no space between its columns, and breaks numbers.
 _CELL = "padding: 0.15em 0.7em; white-space: nowrap; text-align: {}"
 _TABLE = "border-collapse: collapse; width: auto; font-size: 0.85em"
-HIGHLIGHT = "font-weight: bold; background: rgba(70, 130, 200, 0.16)"
+_HIGHLIGHT = "font-weight: bold; background: rgba(70, 130, 200, 0.16)"
 
 
 class Rows(Generic[Row]):
@@ -110,6 +110,23 @@ def html_table(
         f'<div style="{box}"><table style="{_TABLE}"><thead>{head}</thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
+
+
+def choice_text(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], chosen: int, mark: str, reason: str
+) -> str:
+    """A table under its title of which one row was chosen, which is marked, and why."""
+    head, *lines = text_table(header, rows)
+    lines[chosen] += f"  <- {mark}"
+    return "\n".join([title, "", head, "─" * len(head), *lines, "", reason])
+
+
+def choice_html(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], chosen: int, reason: str
+) -> str:
+    """The same as HTML, the chosen row in bold."""
+    table = html_table(header, rows, styles={chosen: _HIGHLIGHT})
+    return html_lines(title, bold=1) + table + html_lines(reason)
 
 
 def html_lines(*lines: str, bold: int = 0) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 from topwork._figures import new_figure
 from topwork._names import published
-from topwork._tables import HIGHLIGHT, Rows, html_lines, html_table, text_table
+from topwork._tables import Rows, choice_html, choice_text
 
 
 class Row(Protocol):
@@ -80,18 +80,12 @@ class Comparison(Rows[RowType]):
         return min(rows, key=lambda row: (row.cost, -row.score))
 
     def __str__(self) -> str:
-        header, rows = self._cells()
-        head, *lines = text_table(header, rows)
-        lines = [
-            f"{line}  <- best" if row is self.best else line
-            for line, row in zip(lines, self.rows, strict=True)
-        ]
-        return "\n".join([self.title, "", head, "─" * len(head), *lines, "", self._reason()])
+        best = self.rows.index(self.best)
+        return choice_text(self.title, *self._cells(), best, "best", self._reason())
 
     def _repr_html_(self) -> str:
-        best = {self.rows.index(self.best): HIGHLIGHT}
-        table = html_table(*self._cells(), styles=best)
-        return html_lines(self.title, bold=1) + table + html_lines(self._reason())
+        best = self.rows.index(self.best)
+        return choice_html(self.title, *self._cells(), best, self._reason())
 
     def _cells(self) -> tuple[list[str], list[list[str]]]:
         return list(self.rows[0].cells()), [list(row.cells().values()) for row in self.rows]

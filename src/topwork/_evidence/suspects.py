@@ -87,8 +87,9 @@ def suspects(
     """
     require_functional(model)
     _check_n(n)
-    _warn_of_what_spoils(model, data)
     part = keras.Model(model.inputs, feature_tensor(model))
+    warn_of_randomness(data, "data")
+    _warn_of_what_was_trained(model, part)
     ordered, paths = in_order(data)
     source, origin = open_source(part, ordered), origin_of(data)
     watched = Watched(source, origin if paths is not None else None)
@@ -111,10 +112,8 @@ def _check_n(n: Any) -> None:
         raise InputError(f"n is how many suspects to list, 1 or more. Received: {n!r}.")
 
 
-def _warn_of_what_spoils(model: keras.Model, data: Any) -> None:
-    warn_of_randomness(data, "data")
+def _warn_of_what_was_trained(model: keras.Model, part: keras.Model) -> None:
     optimizer = getattr(model, "optimizer", None)
-    part = keras.Model(model.inputs, feature_tensor(model))
     if optimizer is not None and int(optimizer.iterations) > 0 and part.trainable_weights:
         warn(
             f"layers of {model.name!r} before its head were trained. If that was on these labels, they "
@@ -141,7 +140,7 @@ _DOUBTS = {"classes": doubts_of_classes, "labels": doubts_of_labels, "numbers": 
 
 
 def _files(watched: Watched, paths: Sequence[str] | None, n: int) -> Sequence[str | None]:
-    """The file of each image, as far as it is known."""
+    """The file of each image, None where it is not known."""
     if paths is not None:
         return paths
     if not watched.comes_in_order():
@@ -149,7 +148,6 @@ def _files(watched: Watched, paths: Sequence[str] | None, n: int) -> Sequence[st
             "the data comes in another order each time that it is read: index is the place of an image "
             "in the first reading. Read it with topwork.data.read_folder, or with shuffle=False."
         )
-        return [None] * n
     return [None] * n
 
 
@@ -167,7 +165,7 @@ def _ranked(
 
     def suspect(place: int, label: int) -> Suspect:
         image, number = int(doubts.image[label]), float(doubts.probability[label])
-        given, suggested = (_named(each[label], label) for each in (doubts.given, doubts.suggested))
+        given, suggested = (named(each[label], label) for each in (doubts.given, doubts.suggested))
         return Suspect(
             index=image,
             file=files[image],
@@ -179,7 +177,7 @@ def _ranked(
             image=pictures.get(image) if place < _N_PICTURES else None,
         )
 
-    def _named(value: Any, label: int) -> str | float:
+    def named(value: Any, label: int) -> str | float:
         if task == "classes":
             return names[int(value)]
         name = names[doubts.column[label]]

@@ -10,7 +10,7 @@ from typing import Any
 
 from topwork._figures import BLUE, RED, new_figure
 from topwork._names import published
-from topwork._tables import HIGHLIGHT, html_table, text_table
+from topwork._tables import choice_html, choice_text, html_lines
 
 _MOST_DRAWN = 14
 
@@ -65,14 +65,10 @@ class Decision:
         return self.options[self.chosen]
 
     def __str__(self) -> str:
-        heading, *lines = text_table(self._header, self._rows)
-        marks = ["  <- taken" if option is self.best else "" for option in self.options]
-        body = [line + mark for line, mark in zip(lines, marks, strict=True)]
-        return "\n".join([self._title, "", heading, "─" * len(heading), *body, "", self.reason])
+        return choice_text(self._title, self._header, self._rows, self.chosen, "taken", self.reason)
 
     def _repr_html_(self) -> str:
-        table = html_table(self._header, self._rows, styles={self.chosen: HIGHLIGHT})
-        return f"<div><b>{html.escape(self._title)}</b></div>{table}<div>{html.escape(self.reason)}</div>"
+        return choice_html(self._title, self._header, self._rows, self.chosen, self.reason)
 
     @property
     def _title(self) -> str:
@@ -131,9 +127,9 @@ class Evidence:
 
     def _repr_html_(self) -> str:
         parts = [each._repr_html_() for each in self.decisions]
-        parts += [f"<div>Left out: {html.escape(each)}</div>" for each in self.left_out]
-        recipe = f"<div>The same by hand:</div><pre>{html.escape(self.recipe)}</pre>"
-        return "".join([*parts, f"<div><b>{html.escape(self.result)}</b></div>", recipe])
+        parts.append(html_lines(*(f"Left out: {each}" for each in self.left_out)))
+        parts += [html_lines(self.result, bold=1), html_lines("The same by hand:")]
+        return "".join([*parts, f"<pre>{html.escape(self.recipe)}</pre>"])
 
     def plot(self) -> Any:
         """Draw for each decision what was measured, and mark what was taken.
