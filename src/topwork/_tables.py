@@ -13,7 +13,7 @@ Row = TypeVar("Row")
 # Themes differ: without these a table has no space between its columns, and breaks numbers.
 _CELL = "padding: 0.15em 0.7em; white-space: nowrap; text-align: {}"
 _TABLE = "border-collapse: collapse; width: auto; font-size: 0.85em"
-_HIGHLIGHT = "font-weight: bold; background: rgba(70, 130, 200, 0.16)"
+HIGHLIGHT = "font-weight: bold; background: rgba(70, 130, 200, 0.16)"
 
 
 class Rows(Generic[Row]):
@@ -125,7 +125,7 @@ def choice_html(
     title: str, header: Sequence[str], rows: Sequence[Sequence[str]], chosen: int, reason: str
 ) -> str:
     """The same as HTML, the chosen row in bold."""
-    table = html_table(header, rows, styles={chosen: _HIGHLIGHT})
+    table = html_table(header, rows, styles={chosen: HIGHLIGHT})
     return html_lines(title, bold=1) + table + html_lines(reason)
 
 
