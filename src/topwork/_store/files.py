@@ -123,14 +123,19 @@ def check_space(directory: Path, needed: int) -> None:
     Raises:
         OSError: with ``errno.ENOSPC`` if less is free, or another if nothing can be written.
     """
+    check_writable(directory, needed)
+    if needed > shutil.disk_usage(directory).free:
+        raise disk_full(directory, needed)
+
+
+def check_writable(directory: Path, needed: int = 0) -> None:
+    """Raise the error that writing into the folder would end in."""
     try:
         clock(directory)
     except OSError as error:
-        if error.errno in _FULL:
+        if is_full(error):
             raise disk_full(directory, needed) from error
         raise unusable(directory, "written", error) from error
-    if needed > shutil.disk_usage(directory).free:
-        raise disk_full(directory, needed)
 
 
 def unusable(path: Path, how: str, error: OSError) -> OSError:

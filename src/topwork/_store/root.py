@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import re
 from pathlib import Path
 
@@ -36,18 +35,8 @@ def prepare_root(path: Path, *, repair: bool) -> None:
         _check_version(path / _VERSION_FILE)
     else:
         _refuse_foreign(path, repair)
-        check_writable(path)
+        files.check_writable(path)
         write_record(path / _VERSION_FILE, _OURS)
-
-
-def check_writable(path: Path) -> None:
-    """Raise the error that writing into the folder would end in."""
-    try:
-        files.clock(path)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise files.disk_full(path, 0) from error
-        raise files.unusable(path, "written", error) from error
 
 
 def _make_folder(path: Path) -> None:

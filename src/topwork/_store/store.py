@@ -24,7 +24,7 @@ from topwork._store.collection import Collection
 from topwork._store.description import Description, ensure_folder, own_files
 from topwork._store.inventory import CollectionInfo, Pruned, StoreInfo, inspect
 from topwork._store.regular import reason
-from topwork._store.root import check_writable, is_fingerprint, prepare_root
+from topwork._store.root import is_fingerprint, prepare_root
 
 _SECONDS_A_DAY = 86400
 
@@ -103,7 +103,7 @@ class Store:
         """
         _check_limit("older_than", older_than)
         _check_limit("larger_than", larger_than)
-        check_writable(self.directory)
+        files.check_writable(self.directory)
         kept = self.info()
         old = self._unused_for(older_than, kept.collections)
         rest = [each for each in kept.collections if each not in old]
