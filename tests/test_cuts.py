@@ -17,7 +17,7 @@ from topwork._evidence.comparison import Comparison
 from topwork._evidence.cuts import CutRow, compare_cuts
 from topwork._evidence.probe import fit_probe
 from topwork._evidence.scores import mean_average_precision, standard_error
-from topwork._evidence.tasks import Looked
+from topwork._evidence.tasks import SeenLabels
 from topwork._networks.backbones import cut_points, load_backbone
 from topwork._networks.blocks import block_ends, multiply_adds, parameters, spread, up_to
 from topwork._networks.graph import steps
@@ -239,10 +239,10 @@ class TestWhatLabelsAre:
         ],
     )
     def test_together(self, seen: list[Any], task: str) -> None:
-        looked = Looked(None)
+        seen = SeenLabels(None)
         for labels in seen:
-            looked.see(labels, "the data")
-        assert looked.task == task
+            seen.see(labels, "the data")
+        assert seen.task == task
 
     @pytest.mark.parametrize(
         ("seen", "message"),
@@ -256,11 +256,11 @@ class TestWhatLabelsAre:
         ],
     )
     def test_contradictions(self, seen: list[Any], message: str) -> None:
-        looked = Looked(None)
+        seen = SeenLabels(None)
         for labels in seen[:-1]:
-            looked.see(labels, "the data")
+            seen.see(labels, "the data")
         with pytest.raises(ValueError, match=message):
-            looked.see(seen[-1], "the data")
+            seen.see(seen[-1], "the data")
 
     def test_read_folder_knows(self, tmp_path: Path) -> None:
         files = [tmp_path / f"{i}.png" for i in range(4)]
@@ -273,9 +273,9 @@ class TestWhatLabelsAre:
         }
         for task, columns in tables.items():
             data = read_folder({"path": files, **columns}, (4, 4), task=task)
-            looked = Looked(None)
-            looked.trust(data)
-            assert looked.task == task
+            seen = SeenLabels(None)
+            seen.trust(data)
+            assert seen.task == task
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from topwork._errors import warn
 from topwork._evidence.labelled import LabelledData
-from topwork._evidence.tasks import Looked, Targets
+from topwork._evidence.tasks import SeenLabels, Targets
 from topwork._features.computation import Cache, Computation, Run
 from topwork._features.table import Table
 from topwork._networks.graph import layer_outputs
@@ -48,7 +48,7 @@ def average_features(
     network: keras.Model,
     cuts: list[str],
     data: list[LabelledData],
-    looked: Looked,
+    seen: SeenLabels,
     cache: Cache,
     verbose: str | int,
 ) -> AverageFeatures:
@@ -56,7 +56,7 @@ def average_features(
     parts = _parts(network, cuts)
     computation = Computation(network, _averages(network, parts), cache, verbose)
     runs = [
-        Run(each.open(network, looked), f"{each.name} ({network.name})", labelled=False) for each in data
+        Run(each.open(network, seen), f"{each.name} ({network.name})", labelled=False) for each in data
     ]
     tables = computation.tables(*runs)
     computation.say(tables)
@@ -66,7 +66,7 @@ def average_features(
             "the same. Leave them out, or leave out the images that should not count."
         )
     by_name = {each.name: table for each, table in zip(data, tables, strict=True)}
-    return AverageFeatures(network, parts, by_name, looked.targets(*(table.y for table in tables)))
+    return AverageFeatures(network, parts, by_name, seen.targets(*(table.y for table in tables)))
 
 
 def _parts(network: keras.Model, cuts: list[str]) -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ from topwork._evidence.labelled import LabelledData, check_data
 from topwork._evidence.networks import Weights, check_names, check_network, load_network, weights_of
 from topwork._evidence.probe import fit_probe
 from topwork._evidence.scores import SCORES, judged
-from topwork._evidence.tasks import Looked
+from topwork._evidence.tasks import SeenLabels
 from topwork._features.computation import open_cache
 from topwork._names import published
 from topwork._networks.blocks import block_ends, multiply_adds, parameters, up_to
@@ -162,29 +162,29 @@ def compare_cuts(
         [128, 1024]
     """
     data = [LabelledData(train, "training data"), LabelledData(validation_data, "validation data")]
-    looked = check_data(data[0], data[1], task)
+    seen = check_data(data[0], data[1], task)
     cache = open_cache("auto", cache_dir, engine, precision)
     names = list(name) if isinstance(name, (list, tuple)) else [name]
     check_names(names, weights, cut_layers)
     shape = data[0].image_shape() if input_shape is None else input_shape
     networks = [load_network(each, cut_layers or (), weights_of(each, weights), shape) for each in names]
     candidates = _candidates(networks, cut_layers)
-    _check_networks(networks, data, looked)
+    _check_networks(networks, data, seen)
     rows: list[CutRow] = []
     for network, cuts in zip(networks, candidates, strict=True):
-        features = average_features(network, cuts, data, looked, cache, verbose)
+        features = average_features(network, cuts, data, seen, cache, verbose)
         rows += _compare(network, cuts, features, verbose)
     return Comparison(_title(features), tuple(rows), "multiply-adds")
 
 
-def _check_networks(networks: list[keras.Model], data: list[LabelledData], looked: Looked) -> None:
+def _check_networks(networks: list[keras.Model], data: list[LabelledData], seen: SeenLabels) -> None:
     names = [network.name for network in networks]
     for number, network in enumerate(networks):
         check_network(network, names[:number])
     # What does not fit the first network is reported when that one runs; the others are checked here.
     for network in networks[1:]:
         for each in data:
-            each.open(network, looked)
+            each.open(network, seen)
 
 
 def _candidates(networks: list[keras.Model], cut_layers: Sequence[str] | None) -> list[list[str]]:

@@ -14,7 +14,7 @@ from topwork._data.inputs import as_arrays
 from topwork._data.randomness import warn_of_randomness
 from topwork._data.reading import Batch, Source, open_source
 from topwork._errors import InputError, described
-from topwork._evidence.tasks import Looked
+from topwork._evidence.tasks import SeenLabels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class LabelledData:
     value: Any
     name: str
 
-    def check(self, looked: Looked) -> None:
+    def check(self, seen: SeenLabels) -> None:
         """Raise, or warn, of what can be known without a model and without reading a data set."""
         is_arrays = isinstance(self.value, (tuple, list)) and len(self.value) in (2, 3)
         if not (is_arrays or isinstance(self.value, dict) or _is_data_set(self.value)):
@@ -37,10 +37,10 @@ class LabelledData:
                 f"the {self.name} must be (images, labels) as arrays, a batched tf.data.Dataset or a "
                 f"keras.utils.PyDataset. Received: {described(self.value)}."
             )
-        looked.trust(self.value)
+        seen.trust(self.value)
         labels = self.labels()
         if labels is not None:
-            looked.see(labels[0], f"the {self.name}")
+            seen.see(labels[0], f"the {self.name}")
         warn_of_randomness(self.value, self.name)
 
     def labels(self) -> tuple[Any] | None:
@@ -62,13 +62,13 @@ class LabelledData:
             found = self.value if isinstance(self.value, dict) else np.asarray(self.value[0])
         return found.get("image") if isinstance(found, dict) else found
 
-    def open(self, model: keras.Model, looked: Looked) -> Source:
+    def open(self, model: keras.Model, seen: SeenLabels) -> Source:
         """The data as `model` takes it; labels are checked before anything is computed for a batch."""
         source = open_source(model, self.value)
 
         def batches() -> Iterator[Batch]:
             for batch in source.batches():
-                looked.see(batch.y, f"the {self.name}")
+                seen.see(batch.y, f"the {self.name}")
                 yield batch
 
         return dataclasses.replace(source, batches=batches)
@@ -78,7 +78,7 @@ def _is_data_set(value: Any) -> bool:
     return isinstance(value, (tf.data.Dataset, keras.utils.PyDataset)) or callable(value)
 
 
-def check_data(train: LabelledData, validation: LabelledData, task: str | None) -> Looked:
+def check_data(train: LabelledData, validation: LabelledData, task: str | None) -> SeenLabels:
     """Raise, or warn, of what can be known of both without reading data sets.
 
     Args:
@@ -89,10 +89,10 @@ def check_data(train: LabelledData, validation: LabelledData, task: str | None) 
     Returns:
         What is known of the labels so far, for reading the rest.
     """
-    looked = Looked(task)
+    seen = SeenLabels(task)
     for each in (train, validation):
-        each.check(looked)
+        each.check(seen)
     a, b = train.labels(), validation.labels()
     if a is not None and b is not None:
-        looked.targets(*a, *b)
-    return looked
+        seen.targets(*a, *b)
+    return seen

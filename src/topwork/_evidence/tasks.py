@@ -38,8 +38,8 @@ class Targets:
     validation: Array
 
 
-class Looked:
-    """What labels are, found out as they are looked at; those that contradict it are refused.
+class SeenLabels:
+    """What labels are, found out as they are seen; those that contradict it are refused.
 
     Args:
         task: What the user says they are; None: what they look like.
@@ -53,7 +53,7 @@ class Looked:
 
     @property
     def task(self) -> str:
-        """What all labels looked at so far are."""
+        """What all labels seen so far are."""
         return task_of_kind(self._kind)
 
     def trust(self, data: Any) -> None:

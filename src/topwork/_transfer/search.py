@@ -10,7 +10,7 @@ import numpy as np
 
 from topwork._evidence.labelled import LabelledData
 from topwork._evidence.networks import check_network
-from topwork._evidence.tasks import Looked
+from topwork._evidence.tasks import SeenLabels
 from topwork._features.computation import Cache
 from topwork._networks.blocks import multiply_adds
 from topwork._networks.graph import steps
@@ -80,7 +80,7 @@ class Search:
         if expected:
             say(f"transfer: features of {network.name}, about {duration(expected)}", self._verbose)
         start = time.perf_counter()
-        sources = [each.open(network, Looked(self._task)) for each in self._data]
+        sources = [each.open(network, SeenLabels(self._task)) for each in self._data]
         if len(sources) > 1:
             check_same_classes(*sources)
         pooled = pooled_features(network, sources, self._cache, self._verbose)
@@ -155,7 +155,7 @@ def measured(model: keras.Model, found: Found, data: list[LabelledData]) -> str:
     if len(data) == 1:
         return "There was no validation data: measure the model on images that are not in it."
     targets = found.targets[1]
-    batches = data[1].open(model, Looked(targets.task)).batches()
+    batches = data[1].open(model, SeenLabels(targets.task)).batches()
     outputs = np.concatenate([predict_on_batch(model, batch.inputs[0]) for batch in batches])
     right = targets.right(scores_from_outputs(outputs, targets.task), np.arange(len(outputs)))
     value, error = float(right.mean()), choice.mean_error(right)

@@ -9,7 +9,7 @@ import keras
 
 from topwork._data.source import Source
 from topwork._evidence.labelled import LabelledData
-from topwork._evidence.tasks import Looked
+from topwork._evidence.tasks import SeenLabels
 from topwork._networks.blocks import multiply_adds
 from topwork._networks.graph import steps
 from topwork._private_keras import predict_on_batch
@@ -65,7 +65,7 @@ def fine_tuned(found: Found, train: LabelledData, budget: Budget, verbose: str |
     targets, candidate = found.targets[0], found.judged.candidate
     model = build(found.pooled, candidate, targets, train.value)
     names = boundaries(model, found.pooled, candidate)
-    source = train.open(model, Looked(targets.task))
+    source = train.open(model, SeenLabels(targets.task))
     if not names or not _is_time(model, names, source, found, budget, verbose):
         return None
     tuning = Tuning(model, found.pooled, candidate, targets, source, verbose)
