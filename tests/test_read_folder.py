@@ -509,7 +509,7 @@ class TestErrors:
             ({"validation_split": 0.2}, r"together, .*Received: validation_split=0.2, subset=None"),
             ({"subset": "training"}, r"together, .*Received: validation_split=None, subset='training'"),
             ({"validation_split": 0.2, "subset": "test"}, r"subset='test'"),
-            ({"batch_size": 0}, r"batch_size must be a whole number of at least 1. Received: 0"),
+            ({"batch_size": 0}, r"batch_size must be a whole number of at least 1, or None. Received: 0"),
             (
                 {"task": "class"},
                 r"one of 'classes', 'labels', 'numbers', or None for .* Received: 'class'",

@@ -180,7 +180,7 @@ class TestWhatIsGiven:
         assert len(found_in(means, (images, wrong), n=20)) == 20
         assert sum(row.image is not None for row in found_in(means, (images, wrong), n=20)) == 16
         for n in (0, 2.5, True):
-            with pytest.raises(ValueError, match=r"suspects: n is how many suspects to list"):
+            with pytest.raises(ValueError, match=r"suspects: n must be a whole number"):
                 found_in(means, (images, wrong), n=n)
 
 

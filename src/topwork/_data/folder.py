@@ -18,7 +18,7 @@ from topwork._data.origin import Origin
 from topwork._data.randomness import READS_FILES
 from topwork._data.unreadable import check_kinds, what_is_there_instead, without_bad
 from topwork._errors import InputError, public, whole_number
-from topwork._networks.arguments import check_task, required_whole
+from topwork._networks.arguments import check_task, optional_whole
 
 _TABLES = (".csv", ".tsv", ".txt")
 
@@ -153,8 +153,7 @@ def _check_numbers(split: Any, subset: Any, batch_size: Any, task: Any) -> None:
             "validation_split and subset go together, the latter 'training', 'validation' or 'both'. "
             f"Received: validation_split={split!r}, subset={subset!r}."
         )
-    if batch_size is not None:
-        required_whole("batch_size", batch_size, 1)
+    optional_whole("batch_size", batch_size, 1)
     if task is not None:
         check_task(task, instead=", or None for what the columns look like")
 

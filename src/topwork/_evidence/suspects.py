@@ -14,7 +14,7 @@ import tensorflow as tf
 from topwork._data.origin import class_names_of, in_order, origin_of
 from topwork._data.randomness import warn_of_randomness
 from topwork._data.reading import open_source
-from topwork._errors import InputError, public, warn, whole_number
+from topwork._errors import public, warn
 from topwork._evidence.doubts import Doubts, doubts_of_classes, doubts_of_labels, doubts_of_numbers
 from topwork._evidence.pictures import Watched
 from topwork._evidence.suspect_records import Suspect, Suspects
@@ -22,6 +22,7 @@ from topwork._evidence.suspect_targets import check_classes, label_targets, name
 from topwork._features.computation import Computation, Run, open_cache
 from topwork._features.memory import MEMORY_FRACTION, available_memory
 from topwork._features.table import Table
+from topwork._networks.arguments import optional_whole
 from topwork._networks.graph import require_functional
 from topwork._training.features import feature_tensor
 from topwork._training.linear import out_of_fold_scores
@@ -86,7 +87,7 @@ def suspects(
         image 7: 0, probably 1
     """
     require_functional(model)
-    _check_n(n)
+    n = optional_whole("n", n, 1)
     part = keras.Model(model.inputs, feature_tensor(model))
     warn_of_randomness(data, "data")
     _warn_of_what_was_trained(model, part)
@@ -104,12 +105,6 @@ def suspects(
     doubts = _doubts(table, targets, task, len(names))
     files = _files(watched, paths, len(table))
     return _ranked(doubts, names, task, n, files, watched)
-
-
-def _check_n(n: Any) -> None:
-    number = whole_number(n)
-    if n is not None and (number is None or number < 1):
-        raise InputError(f"n is how many suspects to list, 1 or more. Received: {n!r}.")
 
 
 def _warn_of_what_was_trained(model: keras.Model, part: keras.Model) -> None:

@@ -10,16 +10,29 @@ from topwork._errors import InputError, whole_number
 TASKS = ("classes", "labels", "numbers")
 
 
-def required_whole(name: str, value: Any, at_least: int) -> int:
+def required_whole(name: str, value: Any, at_least: int, *, instead: str = "") -> int:
     """`value` as an int.
+
+    Args:
+        name: Of the argument.
+        value: What was given.
+        at_least: What it may be.
+        instead: What else may be given, for the message.
 
     Raises:
         InputError: It is no whole number, or less than `at_least`.
     """
     number = whole_number(value)
     if number is None or number < at_least:
-        raise InputError(f"{name} must be a whole number of at least {at_least}. Received: {value!r}.")
+        raise InputError(
+            f"{name} must be a whole number of at least {at_least}{instead}. Received: {value!r}."
+        )
     return number
+
+
+def optional_whole(name: str, value: Any, at_least: int) -> int | None:
+    """`value` as an int, or None."""
+    return None if value is None else required_whole(name, value, at_least, instead=", or None")
 
 
 def check_task(task: Any, *, instead: str = "") -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from topwork._data.inputs import map_arrays
 from topwork._data.reading import DEFAULT_BATCH_SIZE, as_arrays
 from topwork._errors import InputError, whole_number
+from topwork._networks.arguments import optional_whole
 from topwork._voice import check_verbose, resolved
 
 
@@ -40,11 +41,7 @@ class Schedule:
                 f"Received: epochs={self.epochs!r}, initial_epoch={self.initial_epoch!r}."
             )
         for name in ("batch_size", "steps_per_epoch", "validation_steps", "validation_batch_size"):
-            value = getattr(self, name)
-            if value is not None and _whole(value, 1) is None:
-                raise InputError(
-                    f"{name} must be a whole number of at least 1, or None. Received: {value!r}."
-                )
+            optional_whole(name, getattr(self, name), 1)
         if self.shuffle not in (True, False, "batch"):
             raise InputError(f"shuffle must be True, False or 'batch'. Received: {self.shuffle!r}.")
         check_verbose(self.verbose)
