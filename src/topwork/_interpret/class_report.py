@@ -14,7 +14,7 @@ from topwork._data.classes import class_numbers
 from topwork._evidence.scores import standard_error
 from topwork._interpret.answers import Answers, worst
 from topwork._interpret.calibration import Calibration, calibration_of, drawn
-from topwork._interpret.listings import LISTED, Mistakes, listed_html, listed_text
+from topwork._interpret.listings import LISTED, Mistakes, report_html, report_text
 from topwork._interpret.mistakes import Mistake
 from topwork._interpret.report_plots import plot_confusion, plot_mistakes
 from topwork._interpret.texts import share, share_texts
@@ -133,26 +133,19 @@ class Report:
         return drawn(self.calibration)
 
     def __str__(self) -> str:
-        lines = [
-            self._summary(),
-            self._more(),
-            "",
-            *text_table(_COLUMNS, [row.cells() for row in self.rows]),
-        ]
-        lines += ["", *self._confusion_lines()]
-        lines += listed_text("most confident mistakes:", self.mistakes)
-        return "\n".join(lines)
+        return report_text(*self._parts(), between=["", *self._confusion_lines()])
 
-    def _summary(self) -> str:
-        return (
-            f"accuracy {self.accuracy:.2%} ± {self.standard_error:.2%} (standard error), "
-            f"{self.n_images:,} images"
-        )
+    def _parts(self) -> tuple[Any, ...]:
+        return self._summary(), _COLUMNS, self.rows, "most confident mistakes:", self.mistakes
 
-    def _more(self) -> str:
+    def _summary(self) -> tuple[str, str]:
         known = self.calibration is not None
         calibration = f", expected calibration error {self.calibration_error:.3f}" if known else ""
-        return f"balanced accuracy {self.balanced_accuracy:.2%}{calibration}"
+        return (
+            f"accuracy {self.accuracy:.2%} ± {self.standard_error:.2%} (standard error), "
+            f"{self.n_images:,} images",
+            f"balanced accuracy {self.balanced_accuracy:.2%}{calibration}",
+        )
 
     def _confusion_lines(self) -> list[str]:
         if len(self.class_names) > _MOST_CLASSES_IN_A_MATRIX:
@@ -172,12 +165,7 @@ class Report:
                 yield f"  {count:,} times {names}"
 
     def _repr_html_(self) -> str:
-        return (
-            html_lines(self._summary(), self._more(), bold=1)
-            + html_table(_COLUMNS, [row.cells() for row in self.rows])
-            + self._confusion_html()
-            + listed_html("most confident mistakes:", self.mistakes)
-        )
+        return report_html(*self._parts(), between=self._confusion_html())
 
     def _confusion_html(self) -> str:
         if len(self.class_names) > _MOST_CLASSES_IN_A_MATRIX:

@@ -17,12 +17,11 @@ from topwork._evidence.scores import (
 )
 from topwork._interpret.answers import Answers, worst
 from topwork._interpret.calibration import Calibration, calibration_of
-from topwork._interpret.listings import Mistakes, listed_html, listed_text
+from topwork._interpret.listings import Mistakes, report_html, report_text
 from topwork._interpret.mistakes import Mistake
 from topwork._interpret.report_plots import plot_label_rows, plot_mistakes
 from topwork._interpret.texts import share, share_texts
 from topwork._names import published
-from topwork._tables import html_lines, html_table, text_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -157,8 +156,13 @@ class LabelsReport:
         return self.calibration.plot()
 
     def __str__(self) -> str:
-        lines = [*self._summary(), "", *text_table(_COLUMNS, [row.cells() for row in self.rows])]
-        return "\n".join([*lines, *listed_text("most confident mistakes:", self.mistakes)])
+        return report_text(*self._parts())
+
+    def _repr_html_(self) -> str:
+        return report_html(*self._parts())
+
+    def _parts(self) -> tuple[Any, ...]:
+        return self._summary(), _COLUMNS, self.rows, "most confident mistakes:", self.mistakes
 
     def _summary(self) -> tuple[str, str]:
         low, high = self.thresholds.min(), self.thresholds.max()
@@ -168,13 +172,6 @@ class LabelsReport:
             f"(standard error), {self.n_images:,} images",
             f"right decisions {self.accuracy:.2%}, images with all labels right {self.exact_match:.2%} "
             f"(threshold {limit}), expected calibration error {self.calibration_error:.3f}",
-        )
-
-    def _repr_html_(self) -> str:
-        return (
-            html_lines(*self._summary(), bold=1)
-            + html_table(_COLUMNS, [row.cells() for row in self.rows])
-            + listed_html("most confident mistakes:", self.mistakes)
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from topwork._names import published
-from topwork._tables import html_lines, html_table
+from topwork._tables import html_lines, html_table, text_table
 
 _MOST_ROWS = 50
 LISTED = 5
@@ -54,14 +54,43 @@ class Mistakes(tuple[Item, ...]):
         return table_of(self, "no mistakes")
 
 
-def listed_text(heading: str, records: Sequence[Record]) -> list[str]:
-    """Lines of the first records under a heading, for a report; none where there are none."""
-    return ["", heading, *(f"  {record}" for record in records[:LISTED])] if records else []
+def report_text(
+    summary: Sequence[str],
+    columns: Sequence[str],
+    rows: Sequence[Any],
+    heading: str,
+    mistakes: Sequence[Record],
+    *,
+    between: Sequence[str] = (),
+) -> str:
+    """A report as text.
+
+    Args:
+        summary: Its first lines.
+        columns: The headings of its table.
+        rows: Of the table.
+        heading: Stands above the first mistakes.
+        mistakes: The worst first.
+        between: Lines between the table and the mistakes.
+    """
+    listed = ["", heading, *(f"  {each}" for each in mistakes[:LISTED])] if mistakes else []
+    table = text_table(columns, [row.cells() for row in rows])
+    return "\n".join([*summary, "", *table, *between, *listed])
 
 
-def listed_html(heading: str, records: Sequence[Record]) -> str:
-    """The first records under a heading, for a report; nothing where there are none."""
-    return html_lines(heading) + table_of(records[:LISTED], "") if records else ""
+def report_html(
+    summary: Sequence[str],
+    columns: Sequence[str],
+    rows: Sequence[Any],
+    heading: str,
+    mistakes: Sequence[Record],
+    *,
+    between: str = "",
+) -> str:
+    """A report as HTML, with the arguments of `report_text`."""
+    listed = html_lines(heading) + table_of(mistakes[:LISTED], "") if mistakes else ""
+    table = html_table(columns, [row.cells() for row in rows])
+    return html_lines(*summary, bold=1) + table + between + listed
 
 
 def table_of(records: Sequence[Record], nothing: str) -> str:

@@ -12,12 +12,11 @@ import numpy.typing as npt
 from topwork._data.classes import numbers_of
 from topwork._evidence.scores import mean_score, r2, r2_error
 from topwork._interpret.answers import Answers, worst
-from topwork._interpret.listings import Mistakes, listed_html, listed_text
+from topwork._interpret.listings import Mistakes, report_html, report_text
 from topwork._interpret.mistakes import NumberMistake
 from topwork._interpret.report_plots import plot_mistakes, plot_numbers
 from topwork._interpret.texts import share_texts
 from topwork._names import published
-from topwork._tables import html_lines, html_table, text_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -123,21 +122,17 @@ class NumbersReport:
         return plot_mistakes(self.mistakes, titles)
 
     def __str__(self) -> str:
-        lines = [self._summary(), "", *text_table(_COLUMNS, [row.cells() for row in self.rows])]
-        return "\n".join([*lines, *listed_text("farthest off:", self.mistakes)])
+        return report_text(*self._parts())
 
-    def _summary(self) -> str:
-        return (
+    def _repr_html_(self) -> str:
+        return report_html(*self._parts())
+
+    def _parts(self) -> tuple[Any, ...]:
+        summary = (
             f"R² {self.r2:.3f} ± {self.standard_error:.3f} (standard error), mean absolute error "
             f"{self.mean_absolute_error:.4g}, {self.n_images:,} images"
         )
-
-    def _repr_html_(self) -> str:
-        return (
-            html_lines(self._summary(), bold=1)
-            + html_table(_COLUMNS, [row.cells() for row in self.rows])
-            + listed_html("farthest off:", self.mistakes)
-        )
+        return (summary,), _COLUMNS, self.rows, "farthest off:", self.mistakes
 
 
 def numbers_report(
