@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from topwork._errors import warn
 from topwork._evidence.labelled import LabelledData
-from topwork._evidence.tasks import SeenLabels, Targets
+from topwork._evidence.tasks import SeenLabels, TargetPair
 from topwork._features.computation import Cache, Computation, Run
 from topwork._features.table import Table
 from topwork._networks.graph import layer_outputs
@@ -37,7 +37,7 @@ class AverageFeatures:
     network: keras.Model
     parts: list[tuple[str, str]]
     tables: dict[str, Table]
-    targets: Targets
+    targets: TargetPair
 
     def at(self, part: tuple[str, str], data: str) -> npt.NDArray[np.float32]:
         """The features at one of the layers, (images, features)."""

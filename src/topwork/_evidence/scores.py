@@ -73,7 +73,7 @@ def average_precision(shown: Array, scores: Array) -> Array:
 
 def mean_average_precision(shown: Array, scores: Array) -> float:
     """The mean of `average_precision` over the labels that some image has; NaN if none has any."""
-    return _mean(average_precision(shown, scores))
+    return mean_score(average_precision(shown, scores))
 
 
 def mean_average_precision_error(shown: Array, scores: Array) -> float:
@@ -82,7 +82,7 @@ def mean_average_precision_error(shown: Array, scores: Array) -> float:
     for counts in _resamples(len(shown)):
         columns = zip(shown.T, scores.T, strict=True)
         values = np.array([_average_precision(*column, counts) for column in columns])
-        means += [_mean(value) for value in values.T]
+        means += [mean_score(value) for value in values.T]
     return _deviation(means)
 
 
@@ -102,12 +102,7 @@ def r2(targets: Array, predictions: Array) -> Array:
 def r2_error(targets: Array, predictions: Array) -> float:
     """The standard error of the mean of `r2` over the numbers, by the bootstrap over images."""
     blocks = [_r2(targets, predictions, counts) for counts in _resamples(len(targets))]
-    return _deviation([_mean(values) for values in np.concatenate(blocks)])
-
-
-def mean_score(values: Array) -> float:
-    """The mean of the scores that are defined; NaN if none is."""
-    return _mean(values)
+    return _deviation([mean_score(values) for values in np.concatenate(blocks)])
 
 
 def _average_precision(shown: Array, scores: Array, counts: Array) -> Array:
@@ -145,7 +140,8 @@ def _resamples(n_images: int) -> Any:
         yield rng.multinomial(n_images, np.full(n_images, 1 / n_images), size=n).astype("float64")
 
 
-def _mean(values: Array) -> float:
+def mean_score(values: Array) -> float:
+    """The mean of the scores that are defined; NaN if none is."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else math.nan
 

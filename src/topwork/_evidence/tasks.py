@@ -24,7 +24,7 @@ _TOGETHER = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Targets:
+class TargetPair:
     """The labels of two data sets, as a linear model takes them.
 
     Attributes:
@@ -82,14 +82,14 @@ class SeenLabels:
         READERS[task_of_kind(known)](y, subject)
         self._kind = known
 
-    def targets(self, train: Any, validation: Any) -> Targets:
+    def targets(self, train: Any, validation: Any) -> TargetPair:
         """All labels of both data sets as the probes take them."""
         if self.task == "classes":
-            return Targets("classes", *classes_of(train, validation))
+            return TargetPair("classes", *classes_of(train, validation))
         read = READERS[self.task]
         a = read(train, "the training data").astype(np.float64)
         b = read(validation, "the validation data", a.shape[1]).astype(np.float64)
-        return Targets(self.task, a, b)
+        return TargetPair(self.task, a, b)
 
 
 def task_of_kind(kind: str | None) -> str:
