@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from topwork._features.unknown_code import has_unknown_code
+from topwork._features.unknown_code import has_unknown_code, named
 from topwork._networks.graph import Step, steps, sublayers
 from topwork._networks.unnesting import has_own_graph
 
@@ -44,12 +44,6 @@ def is_switched_off(step: Step) -> bool:
 def is_keras_model(operation: Any) -> bool:
     """Whether an operation is a model of one of Keras' own classes, whose graph can be read."""
     return has_own_graph(operation) and _is_keras_own(type(operation))
-
-
-def named(operation: Any) -> str:
-    """An operation for a message."""
-    kind = "layer" if isinstance(operation, keras.Layer) else "operation"
-    return f"{kind} {operation.name!r} ({type(operation).__name__})"
 
 
 def _is_keras_own(cls: type) -> bool:

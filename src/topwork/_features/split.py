@@ -8,9 +8,10 @@ from typing import Any
 import keras
 
 from topwork._errors import InputError
-from topwork._features.constancy import named, needs_trial, obstacle
+from topwork._features.constancy import needs_trial, obstacle
 from topwork._features.replay import replay
 from topwork._features.trial import Trial
+from topwork._features.unknown_code import named
 from topwork._networks.graph import Step, is_of_images, steps
 from topwork._networks.unnesting import unnested
 from topwork._private_keras import has_mask

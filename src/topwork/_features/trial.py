@@ -9,10 +9,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from topwork._features.constancy import is_switched_off, named
+from topwork._features.constancy import is_switched_off
 from topwork._features.replay import replay
 from topwork._features.traced import traced_fault
+from topwork._features.unknown_code import named
 from topwork._networks.graph import Step, is_of_images
+from topwork._networks.variables import restored
 
 _N_IMAGES = 4
 # A single image is computed by other kernels than a batch, and they round differently.
@@ -80,8 +82,8 @@ def _tried(step: Step, values: list[Any]) -> str | None:
 def _fault(step: Step, values: list[Any]) -> str | None:
     call = replay([step], list(step.inputs), list(step.outputs))
     n_images = next((len(v) for v, t in zip(values, step.inputs, strict=True) if is_of_images(t)), 0)
-    with _restored(getattr(step.operation, "variables", [])) as variables:
-        before = [np.array(variable) for variable in variables]
+    variables = getattr(step.operation, "variables", [])
+    with restored(variables) as before:
         outputs = _outputs(call, values)
         is_constant = not any(map(is_of_images, step.outputs))
         if not is_constant and any(len(np.shape(o)) == 0 or len(o) != n_images for o in outputs):
@@ -110,21 +112,6 @@ def _only(i: int, values: list[Any], tensors: Sequence[Any]) -> list[Any]:
     """One of several images; what is not of images stays."""
     pairs = zip(values, tensors, strict=True)
     return [value[i : i + 1] if is_of_images(tensor) else value for value, tensor in pairs]
-
-
-class _restored:  # noqa: N801
-    """Variables that get back the values they had."""
-
-    def __init__(self, variables: Sequence[Any]) -> None:
-        self._variables = list(variables)
-        self._values = [np.array(variable) for variable in self._variables]
-
-    def __enter__(self) -> list[Any]:
-        return self._variables
-
-    def __exit__(self, *_: object) -> None:
-        for variable, value in zip(self._variables, self._values, strict=True):
-            variable.assign(value)
 
 
 def _outputs(call: keras.Model, values: list[Any], *, training: bool = False) -> list[Any]:

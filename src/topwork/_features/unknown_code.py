@@ -57,6 +57,12 @@ def functions_in(step: Step) -> list[str]:
     return [full_name(part.value) for part in _parts(step) if isinstance(part.value, _FUNCTIONS)]
 
 
+def named(operation: Any) -> str:
+    """An operation for a message."""
+    kind = "layer" if isinstance(operation, keras.Layer) else "operation"
+    return f"{kind} {operation.name!r} ({type(operation).__name__})"
+
+
 def full_name(function: Any) -> str:
     """Where a function is found: its module and its name there."""
     return f"{function.__module__}.{function.__qualname__}"
@@ -86,8 +92,7 @@ def _unknown_in(step: Step) -> Iterator[str]:
 
 def _parts(step: Step) -> Iterator[_Part]:
     """An operation, what it holds and what it was given, down to names, numbers and code."""
-    kind = "layer" if isinstance(step.operation, keras.layers.Layer) else "operation"
-    name = f"{kind} {step.operation.name!r} ({type(step.operation).__name__})"
+    name = named(step.operation)
     waiting = [_Part((step.args, step.kwargs), f"an argument of {name}"), _Part(step.operation, name)]
     seen: set[int] = set()
     while waiting:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from topwork._networks.graph import sublayers
+
+
+@contextlib.contextmanager
+def restored(variables: Iterable[Any]) -> Iterator[list[Any]]:
+    """Give variables the values back that they have now; gives these values."""
+    variables = list(variables)
+    before = [np.array(variable) for variable in variables]
+    try:
+        yield before
+    finally:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
 
 
 def give_weights(target: keras.Layer, weights: Sequence[Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import os
@@ -22,6 +21,7 @@ from topwork._names import published
 from topwork._networks.arguments import required_whole
 from topwork._networks.compilation import fresh_optimizer, require_compiled
 from topwork._networks.graph import require_functional
+from topwork._networks.variables import restored
 from topwork._tables import html_lines, html_table, text_table
 from topwork._training.one_cycle import simple_optimizers
 
@@ -130,7 +130,7 @@ def find_learning_rate(
     computation = Computation(model, halves.prefix, cache, verbose)
     (table,) = computation.tables(Run(open_source(model, x, y), "training data"))
     rates = np.geomspace(lowest, highest, steps)
-    with _as_it_was(model):
+    with restored([*model.variables, *(v for metric in model.metrics for v in metric.variables)]):
         losses = _losses(model, halves.tail, table, rates, batch_size)
     return _result(rates, losses)
 
@@ -143,18 +143,6 @@ def _check(model: Any, lowest: float, highest: float) -> None:
             "rates go from lowest to highest, 0 < lowest < highest. Received: "
             f"lowest={lowest!r}, highest={highest!r}."
         )
-
-
-@contextlib.contextmanager
-def _as_it_was(model: keras.Model) -> Iterator[None]:
-    """Give all variables of the model the values back that they have now."""
-    variables = [*model.variables, *(v for metric in model.metrics for v in metric.variables)]
-    before = [(variable, np.array(variable)) for variable in variables]
-    try:
-        yield
-    finally:
-        for variable, value in before:
-            variable.assign(value)
 
 
 def _losses(model: Any, tail: Any, table: Any, rates: Any, batch_size: int) -> list[float]:
