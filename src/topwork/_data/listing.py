@@ -12,8 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from topwork._data.table_columns import IMAGE_SUFFIXES as IMAGE_SUFFIXES
-from topwork._data.table_columns import check_there, found_files, table_columns, unreadable
+from topwork._data.table_columns import (
+    IMAGE_SUFFIXES,
+    check_there,
+    found_files,
+    table_columns,
+    unreadable,
+)
 from topwork._data.table_labels import checked_names, table_labels
 from topwork._errors import InputError, warn
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from topwork._data.decoding import decode_file, first_look
 from topwork._data.headers import Undecodable
-from topwork._data.listing import IMAGE_SUFFIXES, Listing, images_below, kind_of_place
+from topwork._data.listing import Listing, images_below, kind_of_place
+from topwork._data.table_columns import IMAGE_SUFFIXES
 from topwork._errors import InputError, closest, warn
 
 _LISTED = 5
