@@ -239,10 +239,10 @@ class TestWhatLabelsAre:
         ],
     )
     def test_together(self, seen: list[Any], task: str) -> None:
-        seen = SeenLabels(None)
+        found = SeenLabels(None)
         for labels in seen:
-            seen.see(labels, "the data")
-        assert seen.task == task
+            found.see(labels, "the data")
+        assert found.task == task
 
     @pytest.mark.parametrize(
         ("seen", "message"),
@@ -256,11 +256,11 @@ class TestWhatLabelsAre:
         ],
     )
     def test_contradictions(self, seen: list[Any], message: str) -> None:
-        seen = SeenLabels(None)
+        found = SeenLabels(None)
         for labels in seen[:-1]:
-            seen.see(labels, "the data")
+            found.see(labels, "the data")
         with pytest.raises(ValueError, match=message):
-            seen.see(seen[-1], "the data")
+            found.see(seen[-1], "the data")
 
     def test_read_folder_knows(self, tmp_path: Path) -> None:
         files = [tmp_path / f"{i}.png" for i in range(4)]

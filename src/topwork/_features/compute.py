@@ -121,7 +121,7 @@ def _check_finite(frozen: FrozenPart, rows: Bytes, images: Callable[[], Any], na
     where = frozen.layout.not_finite(rows)
     if where.any():
         bad = where.any(axis=1)
-        layer = frozen.prefix.output_names[int(where.any(axis=0).argmax())].removeprefix("average_")
+        layer = frozen.prefix.output_names[int(where.any(axis=0).argmax())].removeprefix("head_average_")
         raise InputError(
             f"the features of {bad.sum()} of {len(rows)} images of the {name} are NaN or infinite, first "
             f"those of image {images()[bad].min()} (counted from 0), at {layer!r}. The frozen layers "
