@@ -323,9 +323,9 @@ def test_another_failure_of_reading_is_passed_on(store):
 def test_arrays_that_are_not_what_they_should_be(store):
     collection = filled(store, [1, 2])
     one_key, one_row = keys_of([1]), rows_of([1])
-    with pytest.raises(ValueError, match=r"keys must be a uint8 array of shape \(n, 16\), rec.*64"):
+    with pytest.raises(ValueError, match=r"keys must be a uint8 array of shape \(n, 16\)\. Rec.*64"):
         collection.locate(one_key.astype("int64"))
-    with pytest.raises(ValueError, match=r"keys must be .*received uint8 of shape \(16,\)\. View"):
+    with pytest.raises(ValueError, match=r"keys must be .*Received: uint8 of shape \(16,\)\. View"):
         collection.append(one_key[0], one_row)
     with pytest.raises(ValueError, match=r"rows must be .* \(n, 24\). Received: uint8 .* \(1, 23\)"):
         collection.append(one_key, one_row[:, 1:])
@@ -378,7 +378,7 @@ def test_an_empty_file_system_is_an_empty_folder(tmp_path):
 
 
 def test_a_url_is_not_a_folder():
-    with pytest.raises(ValueError, match=r"received the URL gs://bucket/x. Mount what it points to"):
+    with pytest.raises(ValueError, match=r"Received: the URL gs://bucket/x. Mount what it points to"):
         open_store("gs://bucket/x")
 
 
