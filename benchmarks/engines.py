@@ -128,12 +128,18 @@ def accuracies(
     backbone: Any, train: Any, test: Any, engine: tuple[str, str], plain: Any, cache_dir: Path
 ) -> tuple[float, float]:
     """Of a head on features of an engine: with features of that engine, and with those of the model."""
-    model = tw.add_head(int(train[1].max()) + 1, hidden_units=None)(backbone)
+    several = train[1].ndim > 1
+    n_outputs = train[1].shape[1] if several else int(train[1].max()) + 1
+    head = tw.add_head(n_outputs, hidden_units=None, task="labels" if several else "classes")
+    model = head(backbone)
     ours = {"engine": engine[0], "precision": engine[1]}
     history = tw.fit_head(model, *train, validation_data=test, **ours, cache_dir=cache_dir, verbose=0)
+    measured = next(v[0] for k, v in history.history.items() if k.startswith("val_") and "acc" in k)
     scores = np.asarray(model.layers[-1](plain))
-    predicted = scores.argmax(axis=1) if scores.shape[1] > 1 else scores[:, 0] > 0.5
-    return history.history["val_accuracy"][0], float((predicted == test[1]).mean())
+    if scores.shape[1] == 1:
+        scores = scores[:, 0]
+    predicted = scores > 0.5 if several or scores.ndim == 1 else scores.argmax(axis=1)
+    return measured, float((predicted == test[1]).mean())
 
 
 if __name__ == "__main__":
