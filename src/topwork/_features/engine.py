@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+from collections.abc import Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from topwork._errors import InputError, warn
@@ -126,12 +128,15 @@ def version_of(engine: Engine) -> str:
     return str(openvino.__version__)
 
 
-def explained_difference(engine: Engine, n_layers: int) -> float:
+def explained_difference(engine: Engine, layers: Sequence[keras.Layer]) -> float:
     """How far rounding alone may bring features from the model's own, as a part of their size.
 
-    Errors of layers that follow each other add up like steps of a random walk. Measured on MobileNet,
-    InceptionV3 and VGG16 with their ImageNet weights in bfloat16: 0.2 to 0.7 times that, in the median of
-    photographs; up to 1.5 times in a single one.
+    The model itself rounds too, where its layers are of a shorter precision than the engine. Errors of
+    layers that follow each other add up like steps of a random walk. Measured on MobileNet, InceptionV3 and
+    VGG16 with their ImageNet weights in bfloat16: 0.2 to 0.7 times that, in the median of photographs; up
+    to 1.5 times in a single one.
     """
-    rounding = PRECISIONS[engine.precision] / 2 * max(1, n_layers) ** 0.5
+    n_layers = sum(bool(layer.weights) for layer in layers)
+    own = max((PRECISIONS.get(layer.compute_dtype, 0.0) for layer in layers), default=0.0)
+    rounding = max(PRECISIONS[engine.precision], own) / 2 * max(1, n_layers) ** 0.5
     return max(4 * rounding, _ANOTHER_ORDER)

@@ -101,9 +101,7 @@ class FrozenPart:
         own = self.prefix([tf.constant(array[:_N_COMPARED]) for array in inputs], training=False)
         pairs = zip(keras.tree.flatten(own), self.layout.unpack(tf.constant(rows)), strict=True)
         self.difference = max(_distance(np.asarray(a), np.asarray(b)) for a, b in pairs)
-        explained = explained_difference(
-            self.engine, sum(bool(each.weights) for each in self.prefix.layers)
-        )
+        explained = explained_difference(self.engine, self.prefix.layers)
         if not self.difference <= explained:
             warn(
                 f"the features that {self.engine} gives differ from the model's own by "

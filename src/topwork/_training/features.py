@@ -62,7 +62,7 @@ def features(
     source = open_source(part, in_order(x)[0])
     cache = open_cache("auto", cache_dir, engine, precision)
     computation = Computation(part, part, cache, verbose)
-    (table,) = computation.tables(Run(source, "images", labelled=False, may_be_empty=True))
+    (table,) = computation.tables(Run(source, "data", labelled=False, may_be_empty=True))
     computation.say([table])
     rows = table.read(np.arange(len(table)))
     return table.layout.unpack(tf.constant(rows))[0].numpy()
