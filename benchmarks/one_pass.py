@@ -118,7 +118,9 @@ def steps(part: Any, model: Any, data: Any, precision: str, full: Path) -> dict[
 
     def run(folder: Path | None) -> None:
         cache = open_cache("auto", folder, "auto", precision)
-        Computation(model, part, cache, 0).tables(Run(open_source(model, data), "data", labelled=False))
+        computation = Computation(model, model, cache, 0)
+        computation._frozen = part  # which is traced already
+        computation.tables(Run(open_source(model, data), "data", labelled=False))
 
     def stored() -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -132,9 +132,9 @@ def explained_difference(engine: Engine, layers: Sequence[keras.Layer]) -> float
     """How far rounding alone may bring features from the model's own, as a part of their size.
 
     The model itself rounds too, where its layers are of a shorter precision than the engine. Errors of
-    layers that follow each other add up like steps of a random walk. Measured on MobileNet, InceptionV3 and
-    VGG16 with their ImageNet weights in bfloat16: 0.2 to 0.7 times that, in the median of photographs; up
-    to 1.5 times in a single one.
+    layers that follow each other add up like steps of a random walk. Measured on MobileNet, InceptionV3
+    and VGG16 with their ImageNet weights in bfloat16: 0.2 to 0.7 times that, in the median of
+    photographs; up to 1.5 times in a single one.
     """
     n_layers = sum(bool(layer.weights) for layer in layers)
     own = max((PRECISIONS.get(layer.compute_dtype, 0.0) for layer in layers), default=0.0)
