@@ -26,7 +26,7 @@ class _Printer(logging.Handler):
     """Prints lines, as long as nobody else was asked to take them."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        # What the root has too listens to everybody: pytest attaches its own like that.
+        # A handler of the root logger listens to everybody. pytest attaches such a handler here too.
         listeners = (self, *logging.getLogger().handlers)
         is_taken = _LOGGER.propagate or any(each not in listeners for each in _LOGGER.handlers)
         if is_taken or not _is_interactive() or sys.stdout is None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from topwork._errors import InputError, described, listed
 
 Classes = npt.NDArray[np.int64]
-# Of labels of a data set, so many are looked at.
+# So many labels of a data set are looked at.
 _FIRST = 32
 
 

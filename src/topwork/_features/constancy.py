@@ -57,9 +57,9 @@ def _inner_steps(model: keras.Model) -> Iterator[Step]:
 def _is_called_for_inference(step: Step) -> bool:
     if step.for_inference:
         return True
-    # Keras 3 records the argument, and runs the call as in training all the same (3.10 to 3.15):
-    # nobody means that who writes `base(x, training=False)`, as Keras' own guide does. For other layers
-    # than models it records False also where nothing was said.
+    # Keras 3.10 to 3.15 records the argument, but runs the call as in training. Nobody who writes
+    # `base(x, training=False)`, as Keras' own guide does, means that. For layers that are no models,
+    # Keras records False even if nothing was passed.
     return is_keras_model(step.operation) and step.kwargs.get("training") is False
 
 
@@ -83,7 +83,7 @@ def _obstacle(operation: Any, *, is_off: bool) -> str | None:
         )
         return next(filter(None, inner), None)
     name = f"layer {operation.name!r} ({type(operation).__name__})"
-    # The variables' own flags: that of a layer says nothing of layers inside that were thawed again.
+    # The flags of the variables: the flag of a layer does not show that a layer inside was thawed.
     if any(variable.trainable for variable in operation.variables):
         return f"{name} is trainable"
     if getattr(operation, "activity_regularizer", None) is not None:
