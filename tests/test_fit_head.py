@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -125,8 +126,48 @@ def test_features_read_in_blocks_have_the_same_solution(
     whole = fit_linear(data, loss)
     monkeypatch.setattr("topwork._training.linear_fits._BLOCK_SIZE", 300)
     blocks = fit_linear(data, loss, memory=0)
-    assert blocks.strength == whole.strength
+    assert blocks.strengths == whole.strengths
     np.testing.assert_allclose(blocks.scores(features), whole.scores(features), rtol=1e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("loss", ["sigmoid", "squared"])
+def test_each_label_and_each_number_has_a_penalty_of_its_own(
+    loss: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear, "fold_of", lambda targets, n_folds: np.arange(len(targets)) % n_folds)
+    features, _ = task(200)
+    scores = (features - 3) @ np.arange(N_FEATURES)
+    noise = scores.std() * np.random.default_rng(1).normal(size=200)
+    targets = np.stack([scores + 0.3 * noise, noise, scores + 2 * noise], axis=1)
+    targets = (targets > 0).astype(float) if loss == "sigmoid" else targets
+    together = fit_linear(examples(features, targets), loss)
+    assert together.strengths[0] < together.strengths[2] < together.strengths[1]
+    for place in range(3):
+        alone = fit_linear(examples(features, targets[:, [place]], n_outputs=1), loss)
+        assert (together.strengths[place],) == alone.strengths
+        assert together.losses[place].keys() == alone.losses[0].keys()
+        found, expected = together.scores(features)[:, place], alone.scores(features)[:, 0]
+        np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid", "squared"])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_of_fewer_images_than_features_the_solution_is_the_same(
+    loss: str, intercept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(1, np.arange(1, 101), size=(40, 100)).astype("float32")
+    features[7] = features[3]  # rows that do not span as many dimensions as there are
+    labels = (features[:, :3] / np.arange(1, 4)).argmax(axis=1)
+    targets = labels if loss == "softmax" else np.eye(3)[labels]
+    data = dataclasses.replace(examples(features, targets), n_features=100)
+    options: dict[str, Any] = {"intercept": intercept, "strengths": (0.1,), "tolerance": 1e-6}
+    found = fit_linear(data, loss, **options)
+    monkeypatch.setattr("topwork._training.linear_fits._MOST_ROWS", 0)
+    plain = fit_linear(data, loss, **options)
+    scale = np.abs(plain.kernel).max()
+    np.testing.assert_allclose(found.kernel / scale, plain.kernel / scale, atol=1e-3)
+    np.testing.assert_allclose(found.scores(features), plain.scores(features), rtol=1e-3, atol=1e-3)
 
 
 def test_of_much_data_a_part_chooses_the_strength(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +176,7 @@ def test_of_much_data_a_part_chooses_the_strength(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(linear, "_FOLDS_WORK", 0)
     monkeypatch.setattr(linear, "_CHOICE_WORK", 0)
     with_less = fit_linear(examples(features, labels), "softmax")
-    assert with_less.losses.keys() >= {with_less.strength}
+    assert with_less.losses[0].keys() >= set(with_less.strengths)
     difference = np.abs(with_less.scores(features) - exact.scores(features))
     assert difference.max() < 0.1 * np.abs(exact.scores(features)).max()
 

@@ -70,7 +70,7 @@ def test_its_strength_is_as_good_as_that_of_scikit_learn(
 
 
 def test_more_noise_asks_for_a_stronger_penalty() -> None:
-    chosen = [fit_probe(*task(200, 50, 2, noise)).strength for noise in (0.01, 5.0)]
+    chosen = [fit_probe(*task(200, 50, 2, noise)).strengths[0] for noise in (0.01, 5.0)]
     assert chosen[0] < chosen[1]
 
 
@@ -78,7 +78,7 @@ def test_of_features_without_information_nothing_is_learned() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(200, 50)).astype(np.float32)
     probe = fit_probe(features, rng.integers(0, 2, 200))
-    assert probe.strength == STRENGTHS[0]
+    assert probe.strengths == (STRENGTHS[0],)
     assert np.abs(probabilities(probe.scores(features)) - 0.5).max() < 0.25
 
 

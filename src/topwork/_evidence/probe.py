@@ -18,12 +18,12 @@ class Probe:
     Attributes:
         kernel: (features, classes), or as many columns as there are labels or numbers.
         bias: (classes,).
-        strength: Of the penalty that cross-validation chose.
+        strengths: Of the penalties that cross-validation chose, as `LinearModel` has them.
     """
 
     kernel: Array
     bias: Array
-    strength: float
+    strengths: tuple[float, ...]
 
     def scores(self, features: Array) -> Array:
         """Logits, (images, classes or labels), or numbers."""
@@ -64,4 +64,4 @@ def fit_probe(
         n_outputs=int(targets.max()) + 1 if targets.ndim == 1 else targets.shape[1],
     )
     model = fit_linear(examples, LOSS_OF[task], strengths=strengths, tolerance=tolerance)
-    return Probe(model.kernel, model.bias, model.strength)
+    return Probe(model.kernel, model.bias, model.strengths)

@@ -48,8 +48,9 @@ def fit_head(
 
     What is frozen is computed once. On these features the regularised optimum is computed: logistic
     regression for softmax and sigmoid units, ridge regression for numbers. Cross-validation on the
-    training images chooses the strength of the penalty: the one with the lowest loss. The solution is
-    written into the Dense layer. The model stays a plain Keras model.
+    training images chooses the strength of the penalty: the one with the lowest loss. Several labels
+    and numbers have one each. The solution is written into the Dense layer. The model stays a plain
+    Keras model.
 
     Such a head is a good start for fine-tuning. If a head has not converged, the first steps of
     fine-tuning damage what was pretrained (Kumar et al., 2022, https://arxiv.org/abs/2202.10054).
@@ -78,7 +79,8 @@ def fit_head(
         A History of one epoch, with the loss and the metrics as `model.evaluate` gives them for the
         solved head: what `interpret.plot_history` and `callbacks.KeepBest(baseline=...)` take.
         `history.params["strength"]` is the penalty that was chosen, and
-        `history.params["held_out_losses"]` the losses that it was chosen by.
+        `history.params["held_out_losses"]` the losses that it was chosen by; for several labels or
+        numbers lists of them, one for each.
 
     Raises:
         ValueError: More than one Dense layer is trainable, the loss has no optimum that can be solved
@@ -161,10 +163,17 @@ def _measure(model: keras.Model, head: LinearHead, tables: list[Table]) -> dict[
 def _say(solved: LinearModel, figures: dict[str, float], seconds: float, verbose: str | int) -> None:
     measured = " - ".join(f"{name}: {value:.4f}" for name, value in figures.items())
     say(
-        f"head solved in {seconds:.1f} s, penalty {solved.strength:.2g} of "
-        f"{len(solved.losses)} tried by cross-validation. {measured}",
+        f"head solved in {seconds:.1f} s, {_penalty(solved)} tried by cross-validation. {measured}",
         verbose,
     )
+
+
+def _penalty(solved: LinearModel) -> str:
+    n_tried = max(map(len, solved.losses))
+    lowest, highest = min(solved.strengths), max(solved.strengths)
+    if lowest == highest:
+        return f"penalty {lowest:.2g} of {n_tried}"
+    return f"penalties of {lowest:.2g} to {highest:.2g} of {n_tried}"
 
 
 def _history(
@@ -174,6 +183,7 @@ def _history(
     n_batches: int,
     verbose: str | int,
 ) -> keras.callbacks.History:
+    is_one = len(solved.strengths) == 1
     history = keras.callbacks.History()
     history.set_model(model)
     history.set_params(
@@ -181,8 +191,8 @@ def _history(
             "verbose": verbose,
             "epochs": 1,
             "steps": n_batches,
-            "strength": solved.strength,
-            "held_out_losses": dict(solved.losses),
+            "strength": solved.strengths[0] if is_one else list(solved.strengths),
+            "held_out_losses": solved.losses[0] if is_one else list(solved.losses),
         }
     )
     history.on_train_begin()

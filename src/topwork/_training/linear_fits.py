@@ -25,6 +25,8 @@ LOSS_OF = {"classes": "softmax", "labels": "sigmoid", "numbers": "squared"}
 
 # Numbers in the largest array of a block.
 _BLOCK_SIZE = 2**23
+# Images of which the space is found that they span. Of many more that takes longer than it saves.
+_MOST_ROWS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,27 +82,43 @@ class Examples:
 
 @dataclasses.dataclass(frozen=True)
 class Scaling:
-    """`(features - mean) * scale`, and a column of ones if there is an intercept."""
+    """`(features - mean) * scale @ basis`, and a column of ones if there is an intercept.
+
+    Attributes:
+        mean: (features,)
+        scale: (features,)
+        intercept: Whether there is one.
+        basis: (features, columns), orthonormal; None: the features themselves.
+    """
 
     mean: Array
     scale: Array
     intercept: bool
+    basis: Array | None = None
+
+    @property
+    def n_penalised(self) -> int:
+        """Columns without that of ones."""
+        return len(self.mean) if self.basis is None else self.basis.shape[1]
 
     @property
     def n_columns(self) -> int:
-        return len(self.mean) + self.intercept
+        return self.n_penalised + self.intercept
 
     def apply(self, features: Array) -> Array:
-        columns = np.empty((len(features), self.n_columns), np.float32)
-        scaled = columns[:, : len(self.mean)]
-        np.subtract(features, self.mean, out=scaled)
-        scaled *= self.scale
-        columns[:, len(self.mean) :] = 1
+        columns = np.ones((len(features), self.n_columns), np.float32)
+        scaled = (features - self.mean) * self.scale
+        columns[:, : self.n_penalised] = (
+            scaled if self.basis is None else tf.matmul(scaled, self.basis).numpy()
+        )
         return columns
 
     def fold(self, weights: Array) -> tuple[Array, Array]:
         """From weights (outputs, columns) to a kernel and a bias for features as they are."""
-        kernel = (weights[:, : len(self.mean)] * self.scale).T.astype(np.float64)
+        penalised = weights[:, : self.n_penalised]
+        if self.basis is not None:
+            penalised = tf.matmul(penalised, self.basis, transpose_b=True).numpy()
+        kernel = (penalised * self.scale).T.astype(np.float64)
         bias = -self.mean.astype(np.float64) @ kernel
         if self.intercept:
             bias = bias + weights[:, -1]
@@ -122,7 +140,25 @@ def scaling_of(examples: Examples, intercept: bool) -> Scaling:
     constant = deviation <= 1e-6 * np.maximum(np.abs(average), np.finfo(np.float32).tiny)
     scale = np.where(constant, 0, 1 / np.sqrt(np.where(constant, 1, deviation)))
     scale /= max(float(np.square(scale * deviation).sum()) ** 0.5, 1e-30)
-    return Scaling(mean.astype(np.float32), scale.astype(np.float32), intercept)
+    scaling = Scaling(mean.astype(np.float32), scale.astype(np.float32), intercept)
+    is_wide = len(examples) <= min(_MOST_ROWS, examples.n_features // 2)
+    return _of_rows(examples, scaling) if is_wide else scaling
+
+
+def _of_rows(examples: Examples, scaling: Scaling) -> Scaling:
+    """In coordinates of the space that the rows span: no more columns than there are images.
+
+    With an L2 penalty the optimum is a sum of rows (Kimeldorf and Wahba, 1971), so that it is the same.
+    """
+    rows = np.concatenate([scaling.apply(features) for _, features in examples.blocks()])
+    # By TensorFlow, for the reason that _scores gives.
+    basis = tf.linalg.qr(rows[:, : examples.n_features].T).q
+    return dataclasses.replace(scaling, basis=basis.numpy())
+
+
+def n_groups(examples: Examples, loss: str) -> int:
+    """Of outputs that are one problem: all of softmax are one, each label and each number is its own."""
+    return 1 if loss == "softmax" else examples.n_outputs
 
 
 class Fits:
@@ -137,20 +173,23 @@ class Fits:
     ) -> None:
         self._examples, self._scaling, self._held_out = examples, scaling, held_out
         self._losses = _LOSSES[loss]
+        self._n_groups = n_groups(examples, loss)
         self._used = (~held_out * examples.weights).T.astype(np.float32)
         self._shape = (len(held_out), examples.n_outputs, scaling.n_columns)
         fits_memory = 4 * len(examples) * scaling.n_columns <= memory
         self._kept = list(self._read()) if fits_memory else None
 
-    def solve(self, strength: float, start: Array, tolerance: float) -> Array:
-        return minimise(self._objective(strength), start, tolerance * len(self._examples))
+    def solve(self, strengths: Array, start: Array, tolerance: float) -> Array:
+        """The weights with a penalty for each group of outputs, (groups,)."""
+        return minimise(self._objective(strengths), start, tolerance * len(self._examples))
 
-    def held_out_loss(self, weights: Array) -> float:
-        total = 0.0
+    def held_out_losses(self, weights: Array) -> Array:
+        """Of each group of outputs, on the images that a fit was made without, (groups,)."""
+        total = np.zeros(self._n_groups)
         for part, rows in self._blocks():
             losses, _ = self._losses_and_residuals(part, rows, weights)
             held_out = self._held_out[:, part].T * self._examples.weights[part][:, None]
-            total += float((losses.numpy() * held_out).sum())
+            total += (losses.numpy() * held_out[..., None]).sum(axis=(0, 1), dtype=np.float64)
         return total / float((self._held_out * self._examples.weights).sum())
 
     def held_out(self, weights: Array) -> tuple[Array, Array, Array]:
@@ -161,22 +200,24 @@ class Fits:
             values, _ = self._losses(found, self._examples.target_block(part)[:, None])
             without = self._held_out[:, part].T
             scores.append(np.where(without[..., None], found.numpy(), 0).sum(axis=1))
-            losses.append(np.where(without, values.numpy(), 0).sum(axis=1))
+            losses.append(np.where(without[..., None], values.numpy(), 0).sum(axis=(1, 2)))
         places = np.flatnonzero(self._held_out.any(axis=0))
         return places, np.concatenate(scores)[places], np.concatenate(losses)[places]
 
-    def _objective(self, strength: float) -> Function:
+    def _objective(self, strengths: Array) -> Function:
         """The sum of the penalised losses of all fits, with its gradient."""
-        n_penalised = len(self._scaling.mean)
+        n_penalised = self._scaling.n_penalised
+        strength = np.asarray(strengths, np.float32)[:, None]  # (groups, 1)
 
         def function(weights: Array) -> tuple[float, Array]:
             penalised = weights[..., :n_penalised]
-            value = strength / 2 * float(np.square(penalised).sum(dtype=np.float64))
+            squares = np.square(penalised).sum(axis=(0, 2), dtype=np.float64)
+            value = float((strength[:, 0] / 2 * squares).sum())
             gradient = np.zeros(self._shape, np.float32)
             for part, rows in self._blocks():
                 used = self._used[part]
                 losses, residuals = self._losses_and_residuals(part, rows, weights)
-                value += float((losses.numpy().astype(np.float64) * used).sum())
+                value += float((losses.numpy().sum(axis=-1, dtype=np.float64) * used).sum())
                 residuals = tf.reshape(residuals * used[..., None], (len(used), -1))
                 product = tf.matmul(residuals, rows, transpose_a=True)
                 gradient += product.numpy().reshape(self._shape)
@@ -186,7 +227,7 @@ class Fits:
         return function
 
     def _losses_and_residuals(self, part: slice, rows: Any, weights: Array) -> tuple[Any, Any]:
-        """For some rows the loss of each fit, (rows, fits), and its derivative by each score."""
+        """For some rows the losses of each fit, (rows, fits, groups), and derivatives by the scores."""
         return self._losses(self._scores(rows, weights), self._examples.target_block(part)[:, None])
 
     def _scores(self, rows: Any, weights: Array) -> Any:
@@ -205,18 +246,18 @@ class Fits:
 
 def _softmax(scores: Any, targets: Any) -> tuple[Any, Any]:
     logs = tf.nn.log_softmax(scores)
-    return -tf.reduce_sum(targets * logs, axis=-1), tf.exp(logs) - targets
+    return -tf.reduce_sum(targets * logs, axis=-1, keepdims=True), tf.exp(logs) - targets
 
 
 def _sigmoid(scores: Any, targets: Any) -> tuple[Any, Any]:
     targets = tf.broadcast_to(targets, tf.shape(scores))
     losses = tf.nn.sigmoid_cross_entropy_with_logits(targets, scores)
-    return tf.reduce_sum(losses, axis=-1), tf.sigmoid(scores) - targets
+    return losses, tf.sigmoid(scores) - targets
 
 
 def _squared(scores: Any, targets: Any) -> tuple[Any, Any]:
     residuals = scores - targets
-    return tf.reduce_sum(tf.square(residuals), axis=-1) / 2, residuals
+    return tf.square(residuals) / 2, residuals
 
 
 _LOSSES = {"softmax": _softmax, "sigmoid": _sigmoid, "squared": _squared}
