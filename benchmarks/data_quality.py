@@ -1,9 +1,11 @@
 """How many changed labels `suspects` finds, and how many copies `find_duplicates`.
 
-python benchmarks/data_quality.py --data DIR [--data DIR ...] --weights FILE
+python benchmarks/data_quality.py --data DIR [--data DIR ...] --weights FILE [--only suspects]
 
-Each DIR has a folder for each class. A share of its labels is changed at random, and as many of the most
-suspicious are looked at. Then copies of 200 of all its photographs are hidden among them, of each kind.
+Each DIR has a folder for each class, or `train` and `test` with one each, which are taken together; or
+`train/labels.csv` and `train/images` with several labels an image. A share of the labels is changed at
+random, and as many of the most suspicious are looked at. Then copies of 200 of all photographs are hidden
+among them, of each kind.
 """
 
 from __future__ import annotations
@@ -36,35 +38,68 @@ def main() -> None:
     add("--cut-layer", default="conv_pw_12_relu")
     add("--image-size", type=int, default=224)
     add("--draws", type=int, default=2, help="of labels that are changed")
+    add("--only", choices=["suspects", "copies"], help="one of the two tables")
     args = parser.parse_args()
     shape = (args.image_size, args.image_size, 3)
     backbone = tw.load_backbone("mobilenet", args.cut_layer, weights=args.weights, input_shape=shape)
-    for folder in args.data:
-        data = tw.data.read_folder(folder, backbone)
-        for share, found in changed_labels(backbone, data, args.draws):
-            print(f"{folder}: of {share:.0%} changed labels {found:.1%} are found")
-    files = [file for folder in args.data for file in tw.data.read_folder(folder, shape[:2]).file_paths]
-    for kind, found, n_wrong in copies(files):
-        print(f"{kind}: {found:.1%} of the copies found, {n_wrong} wrong pairs")
+    if args.only != "copies":
+        for folder in args.data:
+            features, labels = read(folder, backbone)
+            for share, found, n in changed_labels(features, labels, args.draws):
+                what = f"of {share:.0%} changed labels of {labels.size:,}, {n},"
+                print(f"{folder}: {what} {found:.1%} are found", flush=True)
+    if args.only != "suspects":
+        files = [file for folder in args.data for file in files_of(folder, shape[:2])]
+        for kind, found, n_wrong in copies(files):
+            print(f"{kind}: {found:.1%} of the copies found, {n_wrong} wrong pairs", flush=True)
 
 
-def changed_labels(backbone: keras.Model, data: Any, n_draws: int) -> Iterator[tuple[float, float]]:
-    """For shares of labels changed, the fraction among as many of the most suspicious."""
-    features = tw.features(backbone, data)
+def parts_of(folder: Path) -> list[Path]:
+    """`train` and `test`, if these are what it has; else the folder itself."""
+    return [folder / name for name in ("train", "test") if (folder / name).is_dir()] or [folder]
+
+
+def read(folder: Path, backbone: keras.Model) -> tuple[Any, Any]:
+    """Features, and labels as numbers of classes or as rows of 0 and 1."""
+    features, labels = [], []
+    for part in parts_of(folder):
+        table = part / "labels.csv"
+        is_table = table.exists()
+        options = {"root": part / "images"} if is_table else {}
+        data = tw.data.read_folder(table if is_table else part, backbone, shuffle=False, **options)
+        features.append(tw.features(backbone, data, verbose=0))
+        labels.append(np.concatenate([y for _, y in data.as_numpy_iterator()]))
+    return np.concatenate(features), np.concatenate(labels)
+
+
+def files_of(folder: Path, size: tuple[int, int]) -> list[str]:
+    return [file for part in parts_of(folder) for file in tw.data.read_folder(part, size).file_paths]
+
+
+def changed_labels(features: Any, right: Any, n_draws: int) -> Iterator[tuple[float, float, int]]:
+    """For shares of labels changed, the fraction among as many of the most suspicious, and how many."""
     # What is looked at are features already: the labels are changed many times.
     identity = keras.Sequential([keras.Input(features.shape[1:]), keras.layers.Identity()])
-    names = data.class_names
-    right = np.array([names.index(Path(file).parent.name) for file in data.file_paths])
+    n_ways = 2 if right.ndim > 1 else int(right.max()) + 1
+    names = [str(number) for number in range(right.shape[1] if right.ndim > 1 else n_ways)]
+    options = {"class_names": names, "verbose": 0}
     for share in (0.05, 0.1, 0.2):
-        found = []
+        n, found = round(share * right.size), []
         for _ in range(n_draws):
-            n = round(share * len(right))
-            changed = RNG.choice(len(right), n, replace=False)
+            changed = RNG.choice(right.size, n, replace=False)
             labels = right.copy()
-            labels[changed] = (labels[changed] + RNG.integers(1, len(names), n)) % len(names)
-            suspects = tw.interpret.suspects(identity, (features, labels), n=n, verbose=0)
-            found.append(len({row.index for row in suspects} & set(changed.tolist())) / n)
-        yield share, float(np.mean(found))
+            labels.flat[changed] = (labels.flat[changed] + RNG.integers(1, n_ways, n)) % n_ways
+            suspects = tw.interpret.suspects(identity, (features, labels), n=n, **options)
+            places = {place_of(row, right) for row in suspects}
+            found.append(len(places & set(changed.tolist())) / n)
+        yield share, float(np.mean(found)), n
+
+
+def place_of(suspect: Any, labels: Any) -> int:
+    """The number of a label, counted row by row."""
+    if labels.ndim == 1:
+        return int(suspect.index)
+    return int(suspect.index) * labels.shape[1] + int(suspect.given.removeprefix("not "))
 
 
 def copies(files: list[str]) -> Iterator[tuple[str, float, int]]:

@@ -33,16 +33,21 @@ for _class in range(3):
 TRAIN, VALIDATION = (IMAGES[:18], LABELS[:18]), (IMAGES[18:], LABELS[18:])
 
 
-def network(name: str = "small") -> keras.Model:
+def network(name: str = "small", size: int = 32) -> keras.Model:
     """Three blocks, each the end of a stage."""
     keras.utils.set_random_seed(0)
-    x = inputs = keras.Input((32, 32, 3))
+    x = inputs = keras.Input((size, size, 3))
     x = keras.layers.Rescaling(1 / 127.5, -1)(x)
     for number, channels in enumerate((4, 6, 8), start=1):
         x = keras.layers.Conv2D(channels, 3, 2, padding="same", activation="relu", name=f"block{number}")(
             x
         )
     return keras.Model(inputs, x, name=name)
+
+
+WITHOUT_MAPS = keras.Sequential(
+    [keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(4)], name="flat"
+)
 
 
 @pytest.fixture(scope="module")
@@ -306,6 +311,31 @@ class TestMinutes:
         assert len(result.evidence) == 1
         assert "Left out: the network second" in str(result)
 
+    @pytest.mark.parametrize(
+        ("n_allowed", "left_out", "n_trials"),
+        [(1, "fine-tuning from block3", 3), (2, "fine-tuning from block2 on all training images", 5)],
+    )
+    def test_fine_tuning_stops_where_the_time_ends(
+        self, n_allowed: int, left_out: str, n_trials: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tuning, "EPOCHS", 1)
+        monkeypatch.setattr(choice, "taken", lambda judged: judged[-1])
+        monkeypatch.setattr(stages, "chosen", lambda trials: trials[2])
+        allows, asked = Budget.allows, []
+
+        def limited(self: Budget, what: str, seconds: float) -> bool:
+            asked.extend([what] if what.startswith("fine-tuning from") else [])
+            return allows(self, what, 1e9 if len(asked) > n_allowed else 0.0)
+
+        monkeypatch.setattr(Budget, "allows", limited)
+        result = tw.transfer(TRAIN, names=network(), minutes=100, verbose=0)
+        decision = result.evidence[1]
+        assert len(decision.options) == n_trials
+        assert result.evidence.left_out[0].startswith(f"{left_out}, which would take about")
+        assert decision.best.name == "the head alone"
+        assert "There was no time for fine-tuning from block2 on all" in decision.reason
+        assert "fine_tune" not in result.evidence.recipe
+
     def test_heads_that_are_too_large_are_left_out_and_named(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -391,6 +421,19 @@ class TestEvidence:
             {"train": (IMAGES, LABELS, np.full(24, -1.0))},
             "sample weights are finite numbers of at least 0",
         ),
+        ({"train": None}, "the training data must be (images, labels) as arrays, a batched tf.data"),
+        ({"train": IMAGES}, "the training data must be (images, labels) as arrays, a batched tf.data"),
+        ({"train": ((IMAGES, LABELS) for _ in range(1))}, "the training data must be (images, labels)"),
+        ({"validation_data": IMAGES}, "the validation data must be (images, labels) as arrays"),
+        (
+            {
+                "train": tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)),
+                "names": "mobilenet",
+                "weights": None,
+            },
+            "the dataset is not batched",
+        ),
+        ({"names": WITHOUT_MAPS}, "no feature map of 'flat' is a clean cut"),
     ],
 )
 def test_mistakes_are_said(arguments: dict[str, Any], message: str) -> None:
@@ -398,6 +441,47 @@ def test_mistakes_are_said(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=r"^transfer: ") as caught:
         tw.transfer(given.pop("train"), **given)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ("mobilenetv4", "there is no backbone 'mobilenetv4'"),
+        (network("small"), "two of the networks are named 'small'"),
+        (WITHOUT_MAPS, "no feature map of 'flat' is a clean cut"),
+        (network("other", size=40), "takes batches of shape (None, 40, 40, 3)"),
+    ],
+    ids=["misspelt", "twice", "without maps", "of another size"],
+)
+def test_what_is_wrong_with_a_later_network_is_said_before_the_first_one_runs(
+    second: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: Any) -> None:
+        raise AssertionError("it was run")
+
+    monkeypatch.setattr(search, "pooled_features", run)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        tw.transfer(TRAIN, names=[network(), second], verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "weights", "message"),
+    [
+        ([0] * 22 + [1] * 2, (), "2 images of class 1 and 22 of class 0"),
+        ([0] * 12 + [2] * 12, (), "no image of class 1, of the model's 3 classes"),
+        ([0] * 22 + [1] * 2, (np.linspace(0.5, 1.5, 24),), None),
+    ],
+)
+def test_classes_that_are_rare_or_missing_are_said(
+    labels: list[int], weights: tuple[Any, ...], message: str | None, recwarn: Any
+) -> None:
+    data = (IMAGES, np.array(labels), *weights)
+    if message is None:
+        tw.transfer(data, names=network(), fine_tuning=False, verbose=0)
+        assert not recwarn
+        return
+    with pytest.warns(UserWarning, match=re.escape(message)):
+        tw.transfer(data, names=network(), fine_tuning=False, verbose=0)
 
 
 def test_other_classes_in_the_validation_data_are_said(make_photos: Any, tmp_path: Path) -> None:

@@ -37,10 +37,16 @@ def warn_of_rare_classes(
         sample_weight: Its weights; with weights nothing is said of rare classes.
         class_weight: Likewise.
     """
-    kind, class_names = label_kind(model), source.class_names
+    kind = label_kind(model)
     is_weighted = sample_weight is not None or class_weight is not None
     counts = None if kind is None else _counts(y, kind, ignored_class(model))
-    if counts is None or counts.sum() < _FEWEST_IMAGES:
+    if counts is not None:
+        warn_of_counts(counts, source.class_names, is_weighted)
+
+
+def warn_of_counts(counts: Any, class_names: tuple[str, ...] | None, is_weighted: bool) -> None:
+    """Warn of classes without an image, and without weights of rare ones; `counts` are of images."""
+    if counts.sum() < _FEWEST_IMAGES:
         return
     missing = np.flatnonzero(counts == 0)
     if len(missing):

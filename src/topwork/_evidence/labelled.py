@@ -31,17 +31,21 @@ class LabelledData:
 
     def check(self, seen: SeenLabels) -> None:
         """Raise, or warn, of what can be known without a model and without reading a data set."""
+        self.check_kind()
+        seen.trust(self.value)
+        labels = self.labels()
+        if labels is not None:
+            seen.see(labels[0], f"the {self.name}")
+        warn_of_randomness(self.value, self.name)
+
+    def check_kind(self) -> None:
+        """Raise for what is neither labelled images as arrays nor a data set."""
         is_arrays = isinstance(self.value, (tuple, list)) and len(self.value) in (2, 3)
         if not (is_arrays or isinstance(self.value, dict) or _is_data_set(self.value)):
             raise InputError(
                 f"the {self.name} must be (images, labels) as arrays, a batched tf.data.Dataset or a "
                 f"keras.utils.PyDataset. Received: {described(self.value)}."
             )
-        seen.trust(self.value)
-        labels = self.labels()
-        if labels is not None:
-            seen.see(labels[0], f"the {self.name}")
-        warn_of_randomness(self.value, self.name)
 
     def labels(self) -> tuple[Any] | None:
         """Of arrays; None for a data set, which has to be read for them."""
@@ -55,7 +59,10 @@ class LabelledData:
 
     def _first_images(self) -> Any:
         if isinstance(self.value, tf.data.Dataset):
-            found = keras.utils.unpack_x_y_sample_weight(self.value.element_spec)[0]
+            found, labels, _ = keras.utils.unpack_x_y_sample_weight(self.value.element_spec)
+            if getattr(labels, "shape", None) == () and hasattr(found, "shape"):
+                # Single images, which is said when they are read: not a batch of narrow grey ones.
+                return tf.TensorSpec((None, *found.shape), found.dtype)
         elif isinstance(self.value, keras.utils.PyDataset):
             found = keras.utils.unpack_x_y_sample_weight(self.value[0])[0]
         else:

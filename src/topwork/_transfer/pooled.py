@@ -97,12 +97,17 @@ def _of_unit_length(vectors: Array) -> Array:
     return vectors / np.sqrt(np.maximum(squares, 1e-24))
 
 
+def cuts_of(network: keras.Model) -> list[str]:
+    """The ends of its blocks, from the input on; the stages first where there are too many."""
+    return block_ends(network, _MOST_CUTS)
+
+
 def pooled_features(
     network: keras.Model, sources: Sequence[Source], cache: Cache, verbose: str | int
 ) -> Pooled:
     """Run a network once over the training data, and the validation data if there is any."""
     outputs, whole = layer_outputs(network), steps(network)
-    cuts = block_ends(network, _MOST_CUTS)
+    cuts = cuts_of(network)
     tensors = {cut: average(outputs[cut], cut, network) for cut in cuts}
     for cut in cuts[-_MOST_QUARTERS:]:
         if has_quarters(outputs[cut]):

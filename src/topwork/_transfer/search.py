@@ -8,6 +8,8 @@ import time
 import keras
 import numpy as np
 
+from topwork._data.imbalance import warn_of_counts
+from topwork._errors import InputError
 from topwork._evidence.labelled import LabelledData
 from topwork._evidence.networks import check_network
 from topwork._evidence.tasks import SeenLabels
@@ -21,7 +23,7 @@ from topwork._transfer.budget import Budget, duration
 from topwork._transfer.choice import Judged
 from topwork._transfer.evidence import Decision
 from topwork._transfer.model import build, recipe, write_solution
-from topwork._transfer.pooled import Candidate, Pooled, pooled_features
+from topwork._transfer.pooled import Candidate, Pooled, cuts_of, pooled_features
 from topwork._transfer.targets import Targets, scores_from_outputs, targets_of_table
 from topwork._voice import progress, say
 
@@ -65,12 +67,22 @@ class Search:
         self._best: tuple[Judged, Pooled] | None = None
         self._targets: list[Targets] = []
         self._speed: float | None = None
-        self._names: list[str] = []
+
+    def check(self, networks: list[keras.Model]) -> None:
+        """Raise for a network that cannot be used, before the first one runs."""
+        names = [network.name for network in networks]
+        for number, network in enumerate(networks):
+            check_network(network, names[:number])
+            if not cuts_of(network):
+                raise InputError(
+                    f"no feature map of {network.name!r} is a clean cut, so that there is nothing to put "
+                    "a head on. Name a network of convolutions or of tokens; list_backbones() lists some."
+                )
+            for each in self._data:
+                each.open(network, SeenLabels(self._task))
 
     def try_network(self, network: keras.Model) -> None:
         """Run a network over the data, and judge what could be made of its features."""
-        check_network(network, self._names)
-        self._names.append(network.name)
         work = multiply_adds(steps(network))
         n_images = sum(len(each.values) for each in self._targets)
         expected = (self._speed or 0) * work * n_images
@@ -88,6 +100,10 @@ class Search:
         if n_computed:
             self._speed = (time.perf_counter() - start) / max(work * n_computed, 1)
         self._targets = self._read_targets(pooled)
+        if is_first and self._task == "classes":
+            values, weights = self._targets[0].values, self._targets[0].weights
+            counts = np.bincount(values, minlength=self._targets[0].n_outputs)
+            warn_of_counts(counts, sources[0].class_names, bool((weights != 1).any()))
         self._judge(pooled)
 
     def _read_targets(self, pooled: Pooled) -> list[Targets]:

@@ -123,13 +123,15 @@ def transfer(
     listed = list(names) if isinstance(names, (list, tuple)) else [names]
     _check(listed, weights, task, minutes)
     for each in data:
+        each.check_kind()
         warn_of_randomness(each.value, each.name)
     cache = open_cache("auto", cache_dir, engine, precision)
     budget = Budget(minutes)
+    shape = input_shape or data[0].image_shape()
+    networks = [load_network(name, (), weights_of(name, weights), shape) for name in listed]
     search = Search(data, task, cache, budget, verbose)
-    for name in listed:
-        shape = input_shape or data[0].image_shape()
-        network = load_network(name, (), weights_of(name, weights), shape)
+    search.check(networks)
+    for network, name in zip(networks, listed, strict=True):
         search.try_network(own_copy(network) if network is name else network)
     found = search.found()
     tuned = fine_tuned(found, data[0], budget, verbose) if fine_tuning else None

@@ -27,6 +27,7 @@ from topwork._training.linear_fits import Array
 from topwork._training.one_cycle import OneCycle
 from topwork._training.step import takes_features
 from topwork._transfer import choice
+from topwork._transfer.budget import Budget
 from topwork._transfer.choice import Judged
 from topwork._transfer.model import write_solution
 from topwork._transfer.pooled import Candidate, Pooled
@@ -78,13 +79,17 @@ class Tuning:
         self._tail = halves.tail
         self._start = [np.array(variable) for variable in model.variables]
 
-    def trials(self) -> list[Trial]:
+    def trials(self, budget: Budget) -> list[Trial]:
         """The head alone, and what fine-tuning from each boundary makes of images held out."""
         rows = choice.images_to_judge_on(self._targets)
         parts = fold_of(self._targets.values[rows], _N_PARTS)
         held_out, rest = rows[parts == 0], rows[parts != 0]
         found: list[Trial] = []
         for boundary in self.boundaries:
+            # What lies nearer to the head takes no longer than what was tried before it.
+            expected = found[-1].judged.seconds if found else 0.0
+            if not budget.allows(f"fine-tuning from {boundary}", expected):
+                break
             begin = time.perf_counter()
             self._begin_at(boundary, rest)
             if not found:
