@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from keras import layers
 
 from topwork._data.reading import Batch, Source
+from topwork._features import memory as memory_module
 from topwork._features import rows as rows_module
 from topwork._features import temporary
 from topwork._features.compute import compute_table
@@ -109,7 +110,7 @@ def limited_room(free: int, memory: int, patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(rows_module.os, "fdopen", lambda *args, **kw: Counting(open_file(*args, **kw)))
     patch.setattr(temporary.shutil, "disk_usage", lambda _: usage._replace(free=free - written, total=0))
-    patch.setattr(temporary, "available_memory", lambda: memory)
+    patch.setattr(memory_module, "available_memory", lambda: memory)
 
 
 open_file = os.fdopen

@@ -27,7 +27,7 @@ import tensorflow as tf
 from keras import layers
 
 import topwork as tw
-from topwork._features import computation, temporary
+from topwork._features import memory, temporary
 from topwork._features.frozen_part import FrozenPart
 from topwork._features.rows import RowBuffer
 from topwork._features.split import split
@@ -650,7 +650,7 @@ def trained(**arguments: Any) -> list[Any]:
 def test_all_caches_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = [trained(cache=kind) for kind in ("memory", "disk")]
     results += [trained(cache_dir=tmp_path / "store") for _ in range(2)]
-    monkeypatch.setattr(computation, "available_memory", lambda: 100)
+    monkeypatch.setattr(memory, "available_memory", lambda: 100)
     results += [trained(cache="auto"), trained(cache_dir=tmp_path / "store")]
     for weights in results[1:]:
         for a, b in zip(results[0], weights, strict=True):
@@ -667,7 +667,7 @@ def test_a_small_temporary_disk_is_known_before_anything_is_computed(
 ) -> None:
     # 20 rows of 16 bytes, and 5 of the validation data: only the two together are too many.
     small_temporary_disk(400, monkeypatch)
-    monkeypatch.setattr(temporary, "available_memory", lambda: 200)
+    monkeypatch.setattr(memory, "available_memory", lambda: 200)
     data = tf.data.Dataset.from_tensor_slices((IMAGES, CLASSES)).batch(1)
     tw.fit(make_model(), data, cache="disk", verbose=0)
     monkeypatch.setattr(FrozenPart, "rows", lambda *_: pytest.fail("something was computed"))
@@ -682,8 +682,7 @@ def test_a_small_temporary_disk_is_known_before_anything_is_computed(
 @pytest.mark.parametrize("head", [False, True])
 def test_the_room_is_that_of_all_data_sets(head: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     # Memory holds the training data, and neither it nor the disk the validation data.
-    for module in (computation, temporary):
-        monkeypatch.setattr(module, "available_memory", lambda: 1000)
+    monkeypatch.setattr(memory, "available_memory", lambda: 1000)
     small_temporary_disk(200, monkeypatch)
     monkeypatch.setattr(FrozenPart, "rows", lambda *_: pytest.fail("something was computed"))
     data = tf.data.Dataset.from_tensor_slices((IMAGES, CLASSES)).batch(1)
@@ -721,7 +720,7 @@ def test_data_of_unknown_length_outgrows_a_small_temporary_disk(
     ):
         tw.fit(make_model(), data, cache="disk", verbose=1)
     assert "in a temporary file and memory." in capsys.readouterr().out
-    monkeypatch.setattr(temporary, "available_memory", lambda: 0)
+    monkeypatch.setattr(memory, "available_memory", lambda: 0)
     small_temporary_disk(1000, monkeypatch)
     with pytest.raises(OSError, match=r"fit: there is no more room for features .* computed is lost"):
         tw.fit(make_model(), data, cache="disk", verbose=0)
@@ -747,7 +746,7 @@ def test_auto_takes_a_file_for_what_does_not_fit(
     available: int, place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # 20 rows of 16 bytes, and 7: half of 400 bytes holds the second only.
-    monkeypatch.setattr(computation, "available_memory", lambda: available)
+    monkeypatch.setattr(memory, "available_memory", lambda: available)
     tw.fit(make_model(), IMAGES, CLASSES, validation_data=HELD_OUT, verbose=1)
     assert place in capsys.readouterr().out
 
@@ -757,7 +756,7 @@ def test_what_will_not_fit_is_not_gathered_in_memory_first(
     known: bool, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Half of 640 bytes holds 20 rows, and 30 are to come; unknown data may have a fifth of that.
-    monkeypatch.setattr(computation, "available_memory", lambda: 640)
+    monkeypatch.setattr(memory, "available_memory", lambda: 640)
     images, labels = np.tile(IMAGES, (2, 1, 1, 1))[:30], np.tile(CLASSES, 2)[:30]
     data = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
     if not known:

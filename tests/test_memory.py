@@ -137,7 +137,7 @@ def test_of_a_temporary_disk_in_memory_half_of_what_is_free_is_used(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=10_000, total=100_000)
     monkeypatch.setattr(temporary.shutil, "disk_usage", lambda _: usage)
-    monkeypatch.setattr(temporary, "available_memory", lambda: 6_000)
+    monkeypatch.setattr(memory, "available_memory", lambda: 6_000)
     monkeypatch.setattr(temporary, "takes_memory", lambda _: False)
     assert temporary.room(tmp_path) == 5_000  # a twentieth of the disk is left to others
     monkeypatch.setattr(temporary, "takes_memory", lambda _: True)

@@ -20,7 +20,7 @@ from topwork._evidence.pictures import Watched
 from topwork._evidence.suspect_records import Suspect, Suspects
 from topwork._evidence.suspect_targets import check_classes, label_targets, named_targets
 from topwork._features.computation import Computation, Run, open_cache
-from topwork._features.memory import MEMORY_FRACTION, available_memory
+from topwork._features.memory import memory_for_features
 from topwork._features.table import Table
 from topwork._networks.arguments import optional_whole
 from topwork._networks.graph import require_functional
@@ -126,8 +126,7 @@ def _doubts(table: Table, targets: Array, task: str, n_names: int) -> Doubts:
         n_features=int(np.prod(table.layout.shapes[0])),
         n_outputs=n_names,
     )
-    memory = MEMORY_FRACTION * available_memory()
-    scores = out_of_fold_scores(examples, LOSS_OF[task], memory=memory)
+    scores = out_of_fold_scores(examples, LOSS_OF[task], memory=memory_for_features())
     return _DOUBTS[task](scores, targets)
 
 

@@ -22,7 +22,7 @@ from topwork._features.compute import compute_table
 from topwork._features.engine import PLAIN, Engine, open_engine
 from topwork._features.fingerprint import fingerprint
 from topwork._features.frozen_part import FrozenPart
-from topwork._features.memory import MEMORY_FRACTION, available_memory
+from topwork._features.memory import memory_for_features
 from topwork._features.sinks import KeptRows, Sink, StoredRows
 from topwork._features.table import Table
 from topwork._features.temporary import memory_limits
@@ -66,7 +66,7 @@ class Cache:
         """Bytes of memory that may be taken for features."""
         limits = {"memory": math.inf, "disk": 0.0}
         limit = limits.get(self.kind)
-        return MEMORY_FRACTION * available_memory() if limit is None else limit
+        return memory_for_features() if limit is None else limit
 
 
 def open_cache(

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-# Features may take this part of the memory that is free at the beginning. The rest is for the data
-# pipeline, for training, and for other programs.
-MEMORY_FRACTION = 0.5
+# Features may take this part of the memory that is free. The rest is for the data pipeline, for
+# training, and for other programs.
+_FRACTION = 0.5
 
 _PROC = Path("/proc")
 _IN_MEMORY = {"tmpfs", "ramfs"}
@@ -21,6 +21,11 @@ _CONTROL_GROUPS = {
     "cgroup2": (("memory.max", "memory.high"), "memory.current", "inactive_file"),
     "cgroup": (("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file"),
 }
+
+
+def memory_for_features() -> float:
+    """Bytes of memory that features may take now."""
+    return _FRACTION * available_memory()
 
 
 def available_memory() -> int:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from topwork._errors import verb, warn
-from topwork._features.memory import MEMORY_FRACTION, available_memory, takes_memory
+from topwork._features.memory import memory_for_features, takes_memory
 from topwork._store.files import what_is_short
 
 # If the length of the data is unknown, a file takes over earlier: all rows may have to move there.
@@ -58,7 +58,7 @@ def _fits_on_disk(needed: int, in_memory: int) -> bool:
     free = room(folder)
     if needed <= free:
         return True
-    memory = _memory_to_take() - in_memory
+    memory = int(memory_for_features()) - in_memory
     if needed > memory:
         raise OSError(
             errno.ENOSPC,
@@ -77,11 +77,7 @@ def room(folder: Path) -> int:
     """Bytes that a temporary file in `folder` may still grow by, without filling the disk."""
     usage = shutil.disk_usage(folder)
     left = max(0, usage.free - int(min(_PART_LEFT * usage.total, _MOST_LEFT)))
-    return min(left, _memory_to_take()) if takes_memory(folder) else left
-
-
-def _memory_to_take() -> int:
-    return int(MEMORY_FRACTION * available_memory())
+    return min(left, int(memory_for_features())) if takes_memory(folder) else left
 
 
 def memory_instead(needed: int, short: str) -> int:
@@ -94,7 +90,7 @@ def memory_instead(needed: int, short: str) -> int:
     Raises:
         OSError: with ``errno.ENOSPC`` if that is too little.
     """
-    memory = _memory_to_take()
+    memory = int(memory_for_features())
     if needed > memory:
         raise no_more_room(short)
     warn(

@@ -17,7 +17,7 @@ from topwork._data.reading import Source, build_sequential
 from topwork._data.weighting import class_weights
 from topwork._errors import public
 from topwork._features.computation import Computation, Run, open_cache
-from topwork._features.memory import MEMORY_FRACTION, available_memory
+from topwork._features.memory import memory_for_features
 from topwork._features.table import Table
 from topwork._networks.compilation import require_compiled
 from topwork._networks.graph import require_functional
@@ -115,8 +115,7 @@ def fit_head(
     units = units_of(head) if is_numbers else None
     start = time.perf_counter()
     examples = head_examples(tables[0], head, class_weight, units)
-    memory = MEMORY_FRACTION * available_memory()
-    solved = fit_linear(examples, head.loss, intercept=head.dense.use_bias, memory=memory)
+    solved = fit_linear(examples, head.loss, intercept=head.dense.use_bias, memory=memory_for_features())
     _write(head.dense, solved)
     figures = _measure(model, head, tables)
     _say(solved, figures, time.perf_counter() - start, verbose)

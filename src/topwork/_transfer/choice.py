@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from topwork._features.memory import MEMORY_FRACTION, available_memory
+from topwork._features.memory import memory_for_features
 from topwork._training.linear import HeldOut, LinearModel, cross_validate, fit_linear
 from topwork._training.linear_fits import Array, Examples
 from topwork._transfer.evidence import Decision, Option
@@ -72,7 +72,7 @@ def judge(pooled: Pooled, candidate: Candidate, targets: Targets) -> Judged:
     """A linear head on the features of a candidate, by cross-validation."""
     start = time.perf_counter()
     examples = examples_of(pooled, candidate, targets, images_to_judge_on(targets))
-    held_out = cross_validate(examples, targets.loss, memory=_memory())
+    held_out = cross_validate(examples, targets.loss, memory=memory_for_features())
     cost = pooled.costs[candidate.cuts[-1]]
     note = f"{examples.n_features:,} features, {cost / 1e6:,.0f} M multiply-adds"
     return Judged(str(candidate), candidate, held_out, time.perf_counter() - start, note)
@@ -84,11 +84,9 @@ def solve(
     """The linear head on all training images, or on some."""
     if rows is None:
         rows = np.flatnonzero(targets.weights > 0)
-    return fit_linear(examples_of(pooled, candidate, targets, rows), targets.loss, memory=_memory())
-
-
-def _memory() -> float:
-    return MEMORY_FRACTION * available_memory()
+    return fit_linear(
+        examples_of(pooled, candidate, targets, rows), targets.loss, memory=memory_for_features()
+    )
 
 
 def examples_of(pooled: Pooled, candidate: Candidate, targets: Targets, rows: Array) -> Examples:
