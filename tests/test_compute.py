@@ -10,11 +10,14 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 import topwork as tw
+from topwork._data.data_sets import untuned
 from topwork._data.reading import open_source
 from topwork._features.computation import Computation, Run, open_cache
+from topwork._features.frozen_part import in_full_batches
 from topwork._features.functions import make_function
 
 SIZE, LENGTH, N_BATCHES = 8, 48, 6
@@ -183,3 +186,63 @@ def test_augmentation_may_write_to_the_same_place_again() -> None:
     (table,) = Computation(part, part, open_cache("memory", None), 0).tables(run)
     rows = table.read(np.arange(len(IMAGES))).view("float32")
     np.testing.assert_array_equal(rows, tw.features(part, IMAGES, verbose=0))
+
+
+# What there is no need for
+
+
+def counted_dataset(counts: list[int]) -> tf.data.Dataset:
+    """Batches of images; `counts` has how many were read each time."""
+
+    def batches() -> Any:
+        counts.append(0)
+        for start in range(0, len(IMAGES), LENGTH):
+            counts[-1] += 1
+            yield IMAGES[start : start + LENGTH], np.arange(LENGTH) % 2
+
+    spec = (
+        tf.TensorSpec((LENGTH, SIZE, SIZE, 3), tf.float32),
+        tf.TensorSpec((LENGTH,), tf.int64),
+    )
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=spec)
+    # As many as there are; of a generator that is not known.
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(N_BATCHES))
+    dataset.is_constant = True
+    return dataset
+
+
+@pytest.mark.parametrize("with_store", [False, True])
+def test_data_is_opened_to_be_looked_at_and_to_be_read_and_not_a_third_time(
+    tmp_path: Path, with_store: bool
+) -> None:
+    counts: tuple[list[int], list[int]] = ([], [])
+    model = tw.add_head(2, hidden_units=None)(tw.freeze(network()))
+    train, validation = map(counted_dataset, counts)
+    validation = validation.map(lambda images, labels: (255 - images, labels))
+    options = {"cache_dir": tmp_path} if with_store else {}
+    tw.fit(model, train, validation_data=validation, verbose=0, **options)
+    assert [len(each) for each in counts] == [2, 2]
+    assert [each[-1] for each in counts] == [N_BATCHES, N_BATCHES]
+
+
+def is_tuned(dataset: tf.data.Dataset) -> Any:
+    return dataset.options().autotune.enabled
+
+
+def test_data_sets_are_not_tuned_while_they_are_read_unless_the_user_asks_for_it() -> None:
+    dataset = tf.data.Dataset.from_tensor_slices(IMAGES).batch(LENGTH)
+    assert is_tuned(dataset) is None
+    assert is_tuned(untuned(dataset)) is False
+    assert is_tuned(dataset) is None  # the user's own is as it was
+    for choice in (True, False):
+        options = tf.data.Options()
+        options.autotune.enabled = choice
+        assert is_tuned(untuned(dataset.with_options(options))) is choice
+
+
+def test_full_batches_are_passed_on_as_they_are() -> None:
+    given = [([IMAGES[start : start + LENGTH]], np.arange(LENGTH)) for start in (0, LENGTH)]
+    passed = list(in_full_batches(iter(given), LENGTH))
+    assert len(passed) == 2
+    for (one,), (other,) in zip((each for each, _ in given), (each for each, _ in passed), strict=True):
+        assert np.shares_memory(one, other)
