@@ -131,7 +131,7 @@ def export(session: nox.Session) -> None:
 @nox.session
 def hub(session: nox.Session) -> None:
     """The networks of KerasHub, which is an extra: small random ones of each family."""
-    session.install("-e", ".[hub]", *group("test"))
+    session.install("-e", ".[hub]", *group("test", "export"))
     session.run(*PYTEST, "tests/test_keras_hub.py", *session.posargs, env=ONE_THREAD)
 
 

@@ -303,10 +303,6 @@ def test_any_boundary_selects_exactly_what_it_says_or_is_refused(boundary):
         ({"unfreeze_from": "blok_conv"}, ["'mine' has no layer named 'blok_conv'", "'block_conv'"]),
         ({"unfreeze_from": 2.5}, ["must be an index, a layer name or None. Received: 2.5"]),
         ({"unfreeze_from": True}, ["must be an index, a layer name or None. Received: True"]),
-        (
-            {"unfreeze_from": None},
-            ["no boundary is recommended for the model 'mine'", "Pass unfreeze_from"],
-        ),
         ({"learning_rate": 0}, ["learning_rate must be greater than 0. Received: 0."]),
         ({"optimizer": "sdg"}, ["name of a Keras optimizer, such as 'sgd'", "Received: 'sdg'"]),
         ({"optimizer": 3}, ["name of a Keras optimizer", "Received: 3"]),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -228,6 +230,18 @@ def compare(ours, theirs):
 
 
 @each_family
+def test_a_boundary_is_recommended(family, backbone):
+    model = tw.fine_tune(model_on(backbone))
+    norm = keras.layers.BatchNormalization
+    weighted = [layer for layer in model.layers if layer.weights and not isinstance(layer, norm)]
+    trained = [layer for layer in weighted if layer.trainable_weights]
+    assert 0 < len(trained) - 2 < 0.7 * len(weighted)  # some of the trunk, beside the head
+    start = model.layers.index(trained[0])
+    before = model.layers.index(weighted[weighted.index(trained[0]) - 1])
+    assert set(names(model)[before:start]) & set(tw.cut_points(backbone))
+
+
+@each_family
 def test_blocks_are_clean_cuts_and_can_be_loaded(family, network, backbone):
     cuts = tw.cut_points(backbone)
     cut = cuts[len(cuts) // 2]
@@ -253,14 +267,35 @@ def test_a_file_needs_only_keras_hub(family, backbone, without_topwork, tmp_path
     np.testing.assert_allclose(np.load(tmp_path / "predictions.npy"), model(IMAGES), rtol=1e-4, atol=1e-5)
 
 
-@each_family
-def test_exported_it_gives_the_same(family, backbone, tmp_path):
+def by_saved_model(model, folder):
     import tensorflow as tf
 
+    model.export(folder / "served", verbose=False)
+    return np.asarray(tf.saved_model.load(folder / "served").serve(IMAGES))
+
+
+def by_onnx(model, folder):
+    pytest.importorskip("tf2onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    path = str(folder / "model.onnx")
+    model.export(path, format="onnx", verbose=False)
+    return runtime.InferenceSession(path).run(None, {"input_layer": IMAGES})[0]
+
+
+def by_litert(model, folder):
+    litert = pytest.importorskip("ai_edge_litert.interpreter")
+    path = str(folder / "model.tflite")
+    model.export(path, format="litert", verbose=False)
+    runner = litert.Interpreter(path).get_signature_runner()
+    return runner(input_layer=IMAGES)["output_0"]
+
+
+@pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")  # for tf2onnx
+@pytest.mark.parametrize("way", [by_saved_model, by_onnx, by_litert])
+@each_family
+def test_exported_it_gives_the_same(family, backbone, way, tmp_path):
     model = model_on(backbone)
-    model.export(tmp_path / "served", verbose=False)
-    served = tf.saved_model.load(tmp_path / "served")
-    np.testing.assert_allclose(served.serve(IMAGES), model(IMAGES), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(way(model, tmp_path), model(IMAGES), rtol=1e-4, atol=1e-5)
 
 
 def preset(folder, converter=None):
@@ -306,6 +341,27 @@ def test_the_four_lines_with_a_cache(tmp_path):
     np.testing.assert_allclose(loaded(IMAGES), model(IMAGES), rtol=1e-4, atol=1e-5)
 
 
+def test_the_lines_of_the_readme(tmp_path, monkeypatch, make_photos):
+    page = Path(__file__).resolve().parent.parent / "README.md"
+    if not page.is_file():
+        pytest.skip("the page lies in the source tree, and this is not run from there")
+    converter = keras_hub.layers.ViTImageConverter(image_size=(32, 32), scale=1 / 127.5, offset=-1.0)
+    preset(tmp_path / "vit", converter)
+    for part in ("train", "validation"):
+        make_photos(tmp_path / "photos" / part, ("cats", "dogs"), per_class=6)
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    network = '"inception_v3", cut_layer="mixed7", input_shape=(150, 150, 3)'
+    code = next(block for block in blocks if network in block)
+    assert "unfreeze_from=172" in code
+    given = {"tw": tw}
+    exec(code.replace(network, '"hub:vit"').replace("unfreeze_from=172", ""), given)
+    photo = next((tmp_path / "photos/validation/dogs").iterdir())
+    loaded = keras.saving.load_model(tmp_path / "cats_and_dogs.keras")
+    for model in (given["model"], loaded):
+        assert {name for name, _ in tw.predict(model, photo)[0]} == {"cats", "dogs"}
+
+
 def test_compare_cuts_takes_a_preset(tmp_path):
     converter = keras_hub.layers.ViTImageConverter(image_size=(32, 32), scale=1 / 127.5, offset=-1.0)
     name = f"hub:{preset(tmp_path / 'vit', converter)}"
@@ -316,21 +372,92 @@ def test_compare_cuts_takes_a_preset(tmp_path):
     assert pairs == [(cut, pooling) for cut in cuts for pooling in ("avg", "cls")]
 
 
+def test_images_of_another_size_for_interpolated_positions(tmp_path):
+    keras.utils.set_random_seed(0)
+    network = FAMILIES["dinov2"]()
+    network.save_to_preset(str(tmp_path))
+    size = (48, 48, 3)
+    images = np.random.default_rng(0).uniform(0, 255, (2, *size)).astype("float32")
+    own = keras_hub.models.Backbone.from_preset(str(tmp_path), image_shape=size)
+    expected = own(dict.fromkeys(own.input, images / 255))
+    for source in (network, tmp_path):
+        backbone = tw.load_backbone(source, input_shape=size, preprocess=keras.layers.Rescaling(1 / 255))
+        np.testing.assert_allclose(backbone(images), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_channels_come_last_whatever_the_network_was_made_for():
+    arguments = [64], [7], [64, 64], [1, 1], [1, 2], "basic_block"
+    keras.utils.set_random_seed(0)
+    last = MODELS.ResNetBackbone(*arguments, image_shape=SHAPE)
+    first = MODELS.ResNetBackbone(
+        *arguments, image_shape=(SHAPE[-1], *SHAPE[:2]), data_format="channels_first"
+    )
+    first.set_weights(last.get_weights())
+    np.testing.assert_allclose(load(first)(IMAGES), load(last)(IMAGES), rtol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_a_network_of_half_precision(policy, tmp_path):
+    network = MODELS.ViTBackbone(**VIT, mlp_dim=32, dtype=policy)
+    model = tw.add_head(3, hidden_units=None, dropout=0.0)(tw.freeze(load(network)))
+    assert model.get_layer("vit_encoder_ln").compute_dtype == policy.removeprefix("mixed_")
+    tw.fit(model, IMAGES, CLASSES, epochs=1, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded(IMAGES), model(IMAGES), atol=1e-2)
+
+
 def test_an_image_classifier_brings_its_preprocessing():
-    converter = keras_hub.layers.ViTImageConverter(image_size=(32, 32), scale=1 / 127.5, offset=-1.0)
-    preprocessor = MODELS.ViTImageClassifierPreprocessor(image_converter=converter)
-    classifier = MODELS.ViTImageClassifier(FAMILIES["vit"](), num_classes=2, preprocessor=preprocessor)
+    classifier = image_classifier(FAMILIES["vit"]())
     backbone = tw.load_backbone(classifier)
     np.testing.assert_allclose(
         backbone(IMAGES), classifier.backbone(IMAGES / 127.5 - 1), rtol=1e-3, atol=1e-4
     )
 
 
-def test_a_backbone_itself_takes_a_head():
-    options = {**DINO, "drop_path_rate": 0.0}  # KerasHub's own cannot be trained (0.32)
-    network = MODELS.DINOV2Backbone(**options, position_embedding_shape=(64, 64, 3))  # a named input
-    model = tw.add_head(3, dropout=0.0)(tw.freeze(network))
+NO_PIXELS = "add_head: nothing says how '.*' wants its pixels, and no network of KerasHub takes 0 to 255"
+
+
+@pytest.mark.parametrize("family", ["vit", "dinov2"])
+def test_a_backbone_itself_takes_a_head(family):
+    network = FAMILIES[family]()  # DINOv2 takes its image by name
+    with pytest.warns(UserWarning, match=NO_PIXELS):
+        model = tw.add_head(3, dropout=0.0, pooling="cls")(network)
+    assert len(model.trainable_weights) > 4
+    with pytest.warns(UserWarning, match=NO_PIXELS):
+        model = tw.add_head(3, dropout=0.0, pooling="cls")(tw.freeze(network))
+    assert len(model.trainable_weights) == 4
+    tail = split(model, [IMAGES]).tail
+    assert {"head_hidden", "head_output"} == {layer.name for layer in tail.layers if layer.weights}
     assert tw.fit(model, IMAGES, CLASSES, epochs=1, verbose=0).history["loss"]
+    assert tw.interpret.grad_cam(tw.fine_tune(model), IMAGES[0]).heatmap.any()
+
+
+def image_classifier(network):
+    converter = keras_hub.layers.ViTImageConverter(image_size=(32, 32), scale=1 / 127.5, offset=-1.0)
+    preprocessor = MODELS.ViTImageClassifierPreprocessor(image_converter=converter)
+    return MODELS.ViTImageClassifier(network, num_classes=2, preprocessor=preprocessor)
+
+
+def test_a_classifier_itself_takes_a_head_in_place_of_its_own():
+    classifier = image_classifier(FAMILIES["vit"]())
+    classifier.backbone.get_layer("vit_patching_and_embedding").trainable = False
+    model = tw.add_head(3, dropout=0.0, hidden_units=None)(classifier)
+    frozen = [layer.name for layer in model.layers if layer.weights and not layer.trainable]
+    assert len(frozen) == 3
+    assert all(name.startswith("vit_patching_and_embedding") for name in frozen)
+    tokens = classifier.backbone(IMAGES / 127.5 - 1)
+    pooled = keras.Model(model.input, model.get_layer("head_pooling").output)(IMAGES)
+    np.testing.assert_allclose(pooled, np.mean(tokens[:, 1:], axis=1), rtol=1e-3, atol=1e-4)
+
+
+def test_a_classifier_itself_is_cut_and_looked_at():
+    classifier = image_classifier(FAMILIES["vit"]())
+    assert tw.cut_points(classifier)[-1] == "vit_encoder_ln"
+    data = (IMAGES, CLASSES), (255 - IMAGES, CLASSES)
+    found = tw.compare_cuts(classifier, *data, verbose=0)
+    assert "vit_encoder_transformer_block_1_add_2" in [row.cut_layer for row in found]
+    assert len(tw.predict(classifier, IMAGES[:2])) == 2
 
 
 @pytest.mark.parametrize(
@@ -341,7 +468,22 @@ def test_a_backbone_itself_takes_a_head():
         (
             lambda: load(MODELS.VGGBackbone([1], [8]), preprocess=False),
             ValueError,
-            r"'vggbackbone' takes images of any size. Say which: input_shape=",
+            r"'vggbackbone' takes images of any size. Say which: load_backbone\(..., input_shape=",
+        ),
+        (
+            lambda: tw.add_head(2)(MODELS.VGGBackbone([1], [8])),
+            ValueError,
+            r"add_head: 'vggbackbone' takes images of any size. Say which: load_backbone\(",
+        ),
+        (
+            lambda: tw.add_head(2)(MODELS.VGGBackbone),
+            ValueError,
+            r"must be a keras.Model.*load_backbone\(...\) makes one of a name or a class",
+        ),
+        (
+            lambda: tw.freeze(FAMILIES["vit"](), "transformer_block_2"),
+            ValueError,
+            r"'transformer_block_2' lies inside 'vit_encoder' \(ViTEncoder\), which is one layer",
         ),
         (
             lambda: load(FAMILIES["vgg"](), input_shape=(32, 32, 4)),
@@ -385,6 +527,25 @@ def test_message_for_a_folder_that_is_no_preset(tmp_path):
         tw.load_backbone(tmp_path)
 
 
+@pytest.mark.parametrize("content", [None, b"no weights"])
+def test_message_for_a_folder_that_is_not_whole(content, tmp_path):
+    file = preset(tmp_path / "vit") / "model.weights.h5"
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"the preset '.*vit' is not whole \(.*config.json and model.weig"
+    ):
+        tw.load_backbone(tmp_path / "vit", preprocess=False)
+    assert tw.load_backbone(f"HUB:{tmp_path / 'vit'}", preprocess=False, weights=None).name == "vit"
+
+
+@pytest.mark.parametrize("prefix", ["", "hub:"])
+def test_message_for_a_folder_that_is_not_there(prefix, tmp_path):
+    with pytest.raises(ValueError, match=r"there is no folder '.*nothing'. A preset is a name, such as"):
+        tw.load_backbone(f"{prefix}{tmp_path / 'nothing'}")
+
+
 def test_message_where_there_is_no_network(monkeypatch):
     def from_preset(*_, **__):
         raise OSError("no route to host")
@@ -396,5 +557,5 @@ def test_message_where_there_is_no_network(monkeypatch):
 
 def test_message_for_a_layer_that_says_too_little(monkeypatch):
     monkeypatch.setattr(keras.layers.Conv2D, "get_config", lambda self: {"filters": 1, "kernel_size": 1})
-    with pytest.raises(ValueError, match=r"cannot be taken apart: .*Put a head on the network itself"):
+    with pytest.raises(ValueError, match=r"cannot be taken apart: .*Take it as one layer"):
         load(FAMILIES["vgg"]())

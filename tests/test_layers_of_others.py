@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+import topwork as tw
 from topwork._features.split import NotSplittable, split
 
 IMAGES = np.random.default_rng(0).uniform(0, 1, (6, 8, 8, 3)).astype("float32")
@@ -68,6 +69,24 @@ def test_what_does_not_is_run_every_time(make):
     parts = split(model_of(make(name="mine")), [IMAGES])
     assert "first" in names(parts.prefix)
     assert "mine" in names(parts.tail)
+
+
+@pytest.mark.parametrize("make", [TakesTraining, lambda name: DropsBranches(0.5, name=name)])
+def test_it_is_trained_as_keras_trains_it(make):
+    def compiled():
+        keras.utils.set_random_seed(0)
+        model = model_of(make(name="mine"))
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        return model
+
+    ours, theirs = compiled(), compiled()
+    targets = np.random.default_rng(1).normal(size=(6, 2)).astype("float32")
+    arguments = {"batch_size": 3, "epochs": 2, "shuffle": False, "verbose": 0}
+    expected = theirs.fit(IMAGES, targets, **arguments).history["loss"]
+    received = tw.fit(ours, IMAGES, targets, **arguments).history["loss"]
+    np.testing.assert_allclose(received, expected, rtol=1e-5)
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 def test_what_draws_numbers_without_using_them_changes_its_state():

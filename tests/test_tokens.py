@@ -98,6 +98,44 @@ def test_boundaries_between_blocks():
         tw.fine_tune(model, "head_hidden")
 
 
+def test_a_head_without_a_boundary_is_tuned_from_the_last_quarter_of_the_blocks():
+    model = tw.fine_tune(tw.add_head(2, hidden_units=None)(tw.freeze(transformer(1, n_blocks=8))))
+    learning = [layer.name for layer in model.layers if layer.trainable_weights]
+    assert learning[0] == "block_7_norm"
+    assert learning[-2:] == ["block_8", "head_output"]
+
+
+@pytest.mark.skipif(not hasattr(keras.optimizers, "MultiOptimizer"), reason="it came with Keras 3.15")
+def test_rates_fall_from_block_to_block_of_the_encoder():
+    def moved(decay):
+        keras.utils.set_random_seed(0)
+        model = tw.add_head(2, 0.0, hidden_units=None)(transformer(1))
+        tw.fine_tune(model, "patches", layer_decay=decay, learning_rate=1e-3)
+        before = {v.path: np.array(v) for v in model.trainable_variables}
+        model.train_on_batch(IMAGES, CLASSES)
+        return {v.path: np.array(v) - before[v.path] for v in model.trainable_variables}
+
+    plain, decayed = moved(1.0), moved(0.5)
+    depths = {"head_output": 0, "block_2": 1, "block_2_attention/value": 1, "block_1": 2, "patches": 3}
+    for name, depth in depths.items():
+        path = f"{name}/kernel"
+        assert plain[path].any()
+        np.testing.assert_allclose(decayed[path], 0.5**depth * plain[path], rtol=1e-2, atol=1e-6)
+
+
+def test_features_of_tokens_are_what_the_head_takes():
+    backbone = transformer(2)
+    tokens = np.asarray(backbone(IMAGES))
+    patches = tokens[:, 2:].mean(axis=1)
+    np.testing.assert_allclose(tw.features(backbone, IMAGES, verbose=0), patches, rtol=1e-4, atol=1e-5)
+    for pooling, expected in {"avg": patches, "cls": tokens[:, 0]}.items():
+        model = tw.add_head(2, pooling=pooling)(backbone)
+        received = tw.features(model, IMAGES, verbose=0)
+        np.testing.assert_allclose(received, expected, rtol=1e-4, atol=1e-5)
+    flat = tw.add_head(2, pooling="flatten")(backbone)
+    assert tw.features(flat, IMAGES, verbose=0).shape == (len(IMAGES), tokens[0].size)
+
+
 def test_compare_cuts_takes_the_average_and_the_class_token():
     network = transformer(2, n_blocks=3)
     data = (IMAGES, CLASSES), (255 - IMAGES, CLASSES)

@@ -21,10 +21,12 @@ from topwork._evidence.labelled import LabelledData, check_data
 from topwork._evidence.scores import SCORES, judged, standard_error
 from topwork._names import published
 from topwork._networks.blocks import block_ends, spread
+from topwork._networks.boundary import Path, address, can_learn, fine_tune_boundary
 from topwork._networks.classifier import Task, task_of, values_of
 from topwork._networks.compilation import compile_arguments, fresh_optimizer, require_compiled
-from topwork._networks.freezing import _DEFAULT_LEARNING_RATE, _can_learn, _fine_tune_boundary, fine_tune
+from topwork._networks.freezing import DEFAULT_LEARNING_RATE, fine_tune
 from topwork._networks.graph import head_start, require_functional
+from topwork._networks.unnesting import has_own_graph
 from topwork._networks.variables import give_weights
 from topwork._training.fit import fit
 from topwork._voice import say
@@ -97,7 +99,7 @@ def compare_boundaries(
     *,
     boundaries: Sequence[int | str] | None = None,
     epochs: int = 3,
-    learning_rate: float = _DEFAULT_LEARNING_RATE,
+    learning_rate: float = DEFAULT_LEARNING_RATE,
     cache_dir: str | os.PathLike[str] | None = None,
     engine: str = "auto",
     precision: str = "float32",
@@ -156,19 +158,19 @@ def compare_boundaries(
     require_functional(model)
     require_compiled(model)
     task = task_of(model)
-    indices = _indices(model, boundaries)
+    paths = _paths(model, boundaries)
     labelled = LabelledData(train, "training data"), LabelledData(validation_data, "validation data")
     check_data(*labelled, task.kind)
     keeping = {"cache_dir": cache_dir, "engine": engine, "precision": precision}
     data = _Data(train, validation_data, task, keeping, verbose)
     copy, start = _copy(model, task), model.get_weights()
     tuned = []
-    for number, index in enumerate(indices, start=1):
-        where = f"layer {index}, {model.layers[index].name!r}"
-        say(f"fine-tuning from {where} ({number} of {len(indices)})", verbose)
+    for number, path in enumerate(paths, start=1):
+        where = f"layer {path[0]}, {address(model, path)!r}"
+        say(f"fine-tuning from {where} ({number} of {len(paths)})", verbose)
         give_weights(copy, start)
-        fine_tune(copy, index, learning_rate=learning_rate)
-        tuned.append(data.fit(copy, index, epochs))
+        fine_tune(copy, address(copy, path), learning_rate=learning_rate)
+        tuned.append(data.fit(copy, path, epochs))
     give_weights(copy, start)
     score, error, n_images = data.judge(copy)
     metric = SCORES[task.kind]
@@ -183,29 +185,32 @@ def compare_boundaries(
     return Comparison(title, (untouched, *tuned), "trained parameters")
 
 
-def _indices(model: keras.Model, boundaries: Sequence[int | str] | None) -> list[int]:
-    """The boundaries as indices, the ones that train least first."""
+def _paths(model: keras.Model, boundaries: Sequence[int | str] | None) -> list[Path]:
+    """The boundaries, the ones that train least first."""
     if boundaries is None:
         indices = spread(_block_starts(model), _MOST_BOUNDARIES)
+        inner = [i for i, each in enumerate(model.layers) if has_own_graph(each) and can_learn(each)]
+        if not indices and len(inner) == 1:
+            return [(inner[0], *path) for path in _paths(model.layers[inner[0]], None)]
         if not indices:
             raise InputError(
                 f"{model.name!r} has no block with weights to train behind a clean "
                 "cut. Name layers to unfreeze from in boundaries; describe(model) lists them."
             )
-        return indices[::-1]
+        return [(index,) for index in reversed(indices)]
     if isinstance(boundaries, str) or whole_number(boundaries) is not None or not len(boundaries):
         raise InputError(
             "boundaries must be a list of indices as in model.layers, or of layer "
             f"names. Received: {boundaries!r}. Leave it out to compare the beginnings of blocks."
         )
-    return sorted({_fine_tune_boundary(model, each) for each in boundaries}, reverse=True)
+    return sorted({fine_tune_boundary(model, each) for each in boundaries}, reverse=True)
 
 
 def _block_starts(model: keras.Model) -> list[int]:
     names = [layer.name for layer in model.layers]
     starts = [names.index(end) + 1 for end in block_ends(model, _MOST_BLOCKS)]
     head = head_start(model)
-    return [start for start in starts if any(map(_can_learn, model.layers[start:head]))]
+    return [start for start in starts if any(map(can_learn, model.layers[start:head]))]
 
 
 def _copy(model: keras.Model, task: Task) -> keras.Model:
@@ -232,7 +237,7 @@ class _Data:
     keeping: dict[str, Any]
     verbose: str | int
 
-    def fit(self, model: keras.Model, index: int, epochs: int) -> BoundaryRow:
+    def fit(self, model: keras.Model, path: Path, epochs: int) -> BoundaryRow:
         start = time.perf_counter()
         history = fit(
             model,
@@ -247,8 +252,8 @@ class _Data:
         accuracy = float(history.history["val_accuracy"][-1]) if is_known else math.nan
         score, error = (accuracy, math.nan) if is_known else self.judge(model)[:2]
         return BoundaryRow(
-            unfreeze_from=model.layers[index].name,
-            index=index,
+            unfreeze_from=address(model, path),
+            index=path[0],
             score=score,
             standard_error=error,
             trainable_parameters=sum(math.prod(each.shape) for each in model.trainable_variables),

@@ -11,6 +11,7 @@ import keras
 from topwork._errors import InputError, closest, plain
 from topwork._networks.backbones import cut_points, load_backbone
 from topwork._networks.graph import layer_outputs, require_functional
+from topwork._networks.hub import opened
 
 Weights = str | os.PathLike[str] | None
 
@@ -54,7 +55,7 @@ def load_network(
 ) -> keras.Model:
     """The network without its classifier top, or up to that layer of the top that is to be compared."""
     if isinstance(name, keras.Model):
-        return name
+        return opened(name, shape)
     network = load_backbone(name, weights=weights, input_shape=shape)
     beyond = set(cut_layers) - layer_outputs(network).keys()
     of_top = [layer for layer in cut_points(name) if layer in beyond] if beyond else []

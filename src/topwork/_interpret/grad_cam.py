@@ -13,18 +13,14 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from topwork._data.images import ImageReader
-from topwork._errors import InputError, closest, public, whole_number
+from topwork._errors import InputError, public, whole_number
 from topwork._features.replay import replay
 from topwork._figures import displayable, new_figure, png_of
+from topwork._interpret.feature_maps import FeatureMaps, feature_maps
 from topwork._names import published
 from topwork._networks.classifier import Task, names_of_classes, probabilities, task_of
-from topwork._networks.graph import Step, bottlenecks, has_graph, steps
-from topwork._networks.tokens import tokens_of
-from topwork._networks.unnesting import unnested
+from topwork._networks.graph import Step
 from topwork._private_keras import predict_on_batch
-
-# How many blocks of a transformer are looked at from its end; the last but one is nearly always the one.
-_MOST_BLOCKS = 4
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -111,8 +107,8 @@ def grad_cam(
         image: The path of a file, or an array (height, width, channels), raw RGB 0-255; read as
             `topwork.predict` does it.
         layer: The name of a layer whose output is a feature map, (batch, height, width, channels), or
-            the tokens of a transformer, those of a model inside too. None: the last feature map of
-            more than one place; of a transformer, the end of the last block whose patches count.
+            the tokens of a transformer; `"base/layer"` of a model `base` inside. None: the last feature
+            map of more than one place; of a transformer, the end of the last block whose patches count.
         class_index: The class to explain, for one sigmoid unit 0 or 1; None: the likeliest.
         class_names: As in `topwork.predict`.
 
@@ -140,7 +136,7 @@ def grad_cam(
     task = task_of(model)
     names = names_of_classes(class_names, model, task)
     pixels = ImageReader(model, task.n).read(image)
-    graph = _graph(model)
+    graph = feature_maps(model)
     candidates = graph.last() if layer is None else graph.named(layer)
     values = _answers(predict_on_batch(model, pixels[None]), task)
     index = _checked_index(class_index, values, task)
@@ -171,7 +167,7 @@ def _checked_index(class_index: int | None, values: Any, task: Task) -> int:
 
 
 def _class_activation_map(
-    graph: _Graph, candidates: list[Step], images: Any, index: int, task: Task
+    graph: FeatureMaps, candidates: list[Step], images: Any, index: int, task: Task
 ) -> Any:
     """Equations 1 and 2 of the paper: (rows, columns), and the step whose feature map it is of.
 
@@ -201,7 +197,7 @@ def _class_activation_map(
     return np.maximum((weights * feature).sum(axis=-1), 0), step
 
 
-def _scoring(graph: _Graph) -> tuple[Any, Any]:
+def _scoring(graph: FeatureMaps) -> tuple[Any, Any]:
     """The last layer, and the tensor from which `_class_score` makes the scores."""
     output = graph.model.outputs[0]
     last = next((step for step in graph.calls if any(t is output for t in step.outputs)), None)
@@ -221,88 +217,6 @@ def _class_score(last: Any, values: Any, index: int, task: Task) -> Any:
     if values.shape[-1] < task.n:  # one sigmoid unit tells two classes
         return values[0, 0] if index == 1 else -values[0, 0]
     return values[0, index]
-
-
-@dataclass(frozen=True)
-class _Graph:
-    """A model's calls, those inside of models in it too."""
-
-    model: Any
-    outer: list[Step]
-    calls: list[Step]
-
-    def last(self) -> list[Step]:
-        """The last feature map; of a transformer, the ends of its blocks.
-
-        Raises:
-            ValueError: There is none.
-        """
-        found = [step for step in self.calls if self.is_feature_map(step)]
-        if not found:
-            raise InputError(
-                "the model must have a layer whose output is a feature map, (batch, height, width, "
-                f"channels), or the tokens of patches. Received: {self.model!r}, of the layers "
-                f"{', '.join(repr(each.name) for each in self.model.layers[:8])}. "
-                "Only convolutional networks and vision transformers have such layers."
-            )
-        if len(found[-1].outputs[0].shape) == 4:
-            return found[-1:]
-        ends = [step for step in bottlenecks(self.calls) if step in found]
-        return ends[-_MOST_BLOCKS:] or found[-1:]
-
-    def named(self, name: str) -> list[Step]:
-        """The layer of a name.
-
-        Raises:
-            ValueError: There is none, or it has no feature map.
-        """
-        given = [step.outputs[0] for step in self.outer if step.operation.name == name]
-        named = [
-            step
-            for step in self.calls
-            if step.operation.name == name or any(t is given[-1] for t in step.outputs if given)
-        ]
-        maps = [step.operation.name for step in self.calls if self.is_feature_map(step)]
-        if not named and name not in [layer.name for layer in self.model.layers]:
-            raise InputError(
-                f"layer is the name of a layer of the model. Received: {name!r}. Closest: "
-                f"{closest(name, maps) or 'none'}. topwork.describe(model) lists all."
-            )
-        if not named or not self.is_feature_map(named[-1]):
-            shape = tuple(named[-1].outputs[0].shape) if named else None
-            raise InputError(
-                "layer is one whose output is a feature map, (batch, height, width, channels), or the "
-                f"tokens of patches. Received: {name!r} with output {shape}. The last one is "
-                f"{self.last()[-1].operation.name!r}."
-            )
-        return named[-1:]
-
-    def is_feature_map(self, step: Step) -> bool:
-        """Whether a step is a layer that gives a vector for each of several places of the image."""
-        kinds = (keras.Model, keras.layers.InputLayer, keras.layers.Cropping1D)
-        if not isinstance(step.operation, keras.Layer) or isinstance(step.operation, kinds):
-            return False
-        shape = step.outputs[0].shape
-        if len(shape) == 4:  # of four axes too is an attention's (batch, tokens, heads, width)
-            is_places = shape[1] != 1 and shape[2] != 1
-            return is_places and not isinstance(step.operation, keras.layers.EinsumDense)
-        tokens = tokens_of(self.model, step.outputs[0])
-        return tokens is not None and tokens.rows * tokens.columns > 1
-
-    def places(self, step: Step, values: Any) -> Any:
-        """(rows, columns, channels) of one image; of tokens, those of its patches; None of None."""
-        if values is None:
-            return None
-        values = np.asarray(tf.cast(values[0], "float32"))
-        tokens = tokens_of(self.model, step.outputs[0])
-        if tokens is not None:
-            values = values[tokens.n_prefix :].reshape(tokens.rows, tokens.columns, -1)
-        return values
-
-
-def _graph(model: Any) -> _Graph:
-    outer = steps(model) if has_graph(model) else []
-    return _Graph(model, outer, unnested(outer))
 
 
 def _to_unit(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

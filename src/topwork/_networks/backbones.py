@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import os
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
-from topwork._errors import InputError, closest, plain, public, whole_number
+from topwork._errors import InputError, closest, plain, public
 from topwork._networks.applications import APPLICATIONS, Application
-from topwork._networks.channels import (
-    colour_scaling,
-    construct,
-    scaled_channels,
-    scaling_layers,
-    take_weights,
-)
+from topwork._networks.channels import colour_scaling, take_weights
+from topwork._networks.construction import build_application, check_options, checked_shape, preprocessing
 from topwork._networks.graph import clean_cuts, require_functional
 from topwork._networks.hub import load_hub_network
 from topwork._networks.hub_sources import find_source
 from topwork._networks.rescaled import has_imagenet_statistics, rescaled
 from topwork._networks.weights import load_weights
-from topwork._private_keras import names_from_zero
-
-_CHOSEN_BY_TOPWORK = {
-    "dropout": "a backbone has none that is active, and the head has its own: add_head(dropout=...)",
-    "dropout_rate": "a backbone has none that is active, and the head has its own: add_head(dropout=...)",
-    "include_preprocessing": "the network does its own scaling, and takes images of 0 to 255",
-    "include_top": "cut_layer decides it: name a layer of the top to have the top",
-    "input_tensor": "topwork makes the input; use input_shape and preprocess",
-    "pooling": "it belongs to the head: add_head(pooling=...)",
-}
 
 
 @public
@@ -110,8 +94,8 @@ def load_backbone(
         )
         return flat if cut_layer is None else _cut(flat, cut_layer)
     application = APPLICATIONS[key]
-    _check_options(application, options)
-    shape = _checked_shape(input_shape, application)
+    check_options(application, options)
+    shape = checked_shape(input_shape, application)
     wanted = _Wanted(key, application, cut_layer, preprocess, options)
     backbone = _loaded(wanted, weights, shape) if shape[2] in (1, 3) else _wide(wanted, weights, shape)
     for layer in backbone.layers:
@@ -131,7 +115,7 @@ class _Wanted:
     options: dict[str, Any]
 
     def build(self, shape: tuple[int, int, int], **arguments: Any) -> keras.Model:
-        return _build(self.application, shape, self.preprocess, {**arguments, **self.options})
+        return build_application(self.application, shape, self.preprocess, {**arguments, **self.options})
 
 
 def _loaded(
@@ -171,7 +155,7 @@ def _wide(
             raise error from None
     places = list(range(3))
     if wanted.preprocess:
-        places, _, _ = colour_scaling(_preprocessing(wanted.application))
+        places, _, _ = colour_scaling(preprocessing(wanted.application))
     take_weights(wide, colours, places)
     is_rescaled = wanted.application.rescales_imagenet and has_imagenet_statistics(wide)
     return rescaled(wide) if is_rescaled else wide
@@ -205,9 +189,9 @@ def cut_points(name_or_model: str | keras.Model) -> list[str]:
         require_functional(name_or_model)
         return clean_cuts(name_or_model)
     application = APPLICATIONS[_find(name_or_model)]
-    shape = _checked_shape(None, application)
+    shape = checked_shape(None, application)
     arguments = {"include_top": True, "weights": None}
-    return clean_cuts(_build(application, shape, True, arguments))
+    return clean_cuts(build_application(application, shape, True, arguments))
 
 
 def _cut(network: keras.Model, cut_layer: str) -> keras.Model:
@@ -232,66 +216,6 @@ def _find(name: Any) -> str:
             "list_backbones() lists all."
         )
     return spellings[plain(name)]
-
-
-def _checked_shape(shape: Any, application: Application) -> tuple[int, int, int]:
-    if shape is None:
-        return (application.size, application.size, 3)
-    sizes = tuple(whole_number(n) or 0 for n in shape) if hasattr(shape, "__len__") else ()
-    if len(sizes) != 3 or min(sizes) < 1:
-        raise InputError(
-            "input_shape is (height, width, channels), whole numbers of at least 1, such as "
-            f"({application.size}, {application.size}, 3). Received: {shape!r}."
-        )
-    if sizes[0] in (1, 3) and sizes[2] > 4:
-        raise InputError(
-            f"the channels come last in input_shape, (height, width, channels). Received: {shape!r}. "
-            f"Write {(sizes[1], sizes[2], sizes[0])}."
-        )
-    return sizes[0], sizes[1], sizes[2]
-
-
-def _check_options(application: Application, options: dict[str, Any]) -> None:
-    constructor = _constructor(application)
-    valid = set(inspect.signature(constructor).parameters) - {"weights", "input_shape", "name", "kwargs"}
-    for option in options:
-        if option in _CHOSEN_BY_TOPWORK:
-            raise InputError(f"the option {option!r} is not passed on; {_CHOSEN_BY_TOPWORK[option]}.")
-        if option not in valid:
-            raise InputError(
-                f"keras.applications.{application.constructor} has no option "
-                f"{option!r}. Closest: {closest(option, valid - set(_CHOSEN_BY_TOPWORK))}."
-            )
-
-
-def _constructor(application: Application) -> Callable[..., keras.Model]:
-    return getattr(keras.applications, application.constructor)
-
-
-def _preprocessing(application: Application) -> Callable[[Any], Any]:
-    return getattr(keras.applications, application.module).preprocess_input
-
-
-def _build(
-    application: Application,
-    shape: tuple[int, int, int],
-    preprocess: bool,
-    arguments: dict[str, Any],
-) -> keras.Model:
-    is_wide, constructor = shape[2] not in (1, 3), _constructor(application)
-    layers = scaling_layers(constructor, shape, arguments) if is_wide else []
-    with names_from_zero():
-        image = keras.Input(shape, name="input_layer")  # the name that it gets by itself, fixed
-        # On a symbolic tensor, preprocess_input becomes operations of the graph; they are not among
-        # `model.layers`, so that the layers keep their indices.
-        scaled = _preprocessing(application)
-        if is_wide:
-            channels = scaled_channels(image, scaled) if preprocess else image
-            return construct(constructor, channels, layers, arguments)
-        colors = keras.ops.repeat(image, 3, axis=-1) if shape[2] == 1 else image
-        pixels = scaled(colors) if preprocess else colors
-        shape = (*shape[:2], 3)
-        return constructor(input_tensor=pixels, input_shape=shape, **arguments)
 
 
 def _with_layer(

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 
-from topwork._networks.graph import Step, clean_cuts, steps
+from topwork._networks.graph import Step, bottlenecks, steps
+from topwork._private_keras import inner_layers
 
 T = TypeVar("T")
 
@@ -19,25 +20,36 @@ _MERGES = (keras.layers.Add, keras.layers.Concatenate)
 
 
 @dataclasses.dataclass
-class _Block:
+class Block:
     """What lies between two clean cuts and has kernels of its own, with what follows up to the next.
+
+    The attention of an encoder and the layers behind it, of the same tokens, are one block.
 
     Attributes:
         name: The layer that it ends with.
+        operations: All that is in it.
         first_area: Pixels of its first feature map that everything flows through.
         area: Pixels of its last one.
         channels: Of its last one.
         merges: Whether branches or a residual end in it.
+        is_of_tokens: Whether its last one is the tokens of a transformer.
         is_part: Whether it is a step inside a block that has no branches, a depthwise convolution or a
             squeeze-and-excitation.
     """
 
     name: str
+    operations: list[Any]
     first_area: int
     area: int
     channels: int
     merges: bool
+    is_of_tokens: bool
     is_part: bool
+
+    @property
+    def attends(self) -> bool:
+        """Whether it is a block of a transformer."""
+        return any(map(_attends, self.operations))
 
 
 def block_ends(model: keras.Model, limit: int) -> list[str]:
@@ -48,8 +60,7 @@ def block_ends(model: keras.Model, limit: int) -> list[str]:
     Then come ends of blocks with branches or residuals, then all others. Where a kind has more than
     there is room for, those taken are spread evenly.
     """
-    blocks = [block for block in _blocks(model) if not block.is_part]
-    blocks = [block for i, block in enumerate(blocks) if not _is_expansion(blocks, i)]
+    blocks = whole_blocks(model)
     ends = {block.name for i, block in enumerate(blocks) if _ends_stage(blocks, i)}
     merges = {block.name for block in blocks if block.merges}
     names = [block.name for block in blocks]
@@ -60,51 +71,105 @@ def block_ends(model: keras.Model, limit: int) -> list[str]:
     return [name for name in names if name in chosen]
 
 
-def _blocks(model: keras.Model) -> list[_Block]:
-    cuts = set(clean_cuts(model))
-    blocks: list[_Block] = []
+def whole_blocks(model: keras.Model) -> list[Block]:
+    """The blocks, without the steps inside of those that have no branches."""
+    blocks = [block for block in blocks_of(steps(model)) if not block.is_part]
+    return [block for i, block in enumerate(blocks) if not _is_expansion(blocks, i)]
+
+
+def last_stage(model: keras.Model) -> str | None:
+    """The end of the block before the last stage; None where no blocks are told apart.
+
+    It is what follows the last feature map that is larger than the last one. Where that is more than half
+    of the blocks, as in a transformer, whose tokens are as many in all blocks, it is their last quarter:
+    of keras.applications, the last stage has 3 of 16 blocks in ResNet50, 1 of 5 in VGG16.
+    """
+    blocks = whole_blocks(model)
+    larger = [i for i, block in enumerate(blocks) if block.first_area > blocks[-1].first_area]
+    start = larger[-1] + 1 if larger else 0
+    if 2 * start < len(blocks):
+        within = range(start, len(blocks))
+        equal = [i for i in within if blocks[i].attends] or list(within)
+        start = equal[-max(1, round(len(equal) / 4))]
+    return blocks[start - 1].name if start else None
+
+
+def blocks_of(ordered: list[Step]) -> list[Block]:
+    """All that lies between clean cuts, from the input to the last feature map or tokens."""
+    cuts = {id(step) for step in bottlenecks(ordered) if not step.is_input}
+    blocks: list[Block] = []
     between: list[Any] = []
-    for step in steps(model):
+    for step in ordered:
         operation, shape = step.operation, step.outputs[0].shape
         between.append(operation)
-        if operation.name not in cuts or not isinstance(operation, keras.Layer):
+        if id(step) not in cuts or not isinstance(operation, keras.Layer):
             continue
-        if len(shape) not in (3, 4):
+        if len(shape) not in (3, 4) or operation.name.startswith("head_"):
             break
-        if any(_kernels(each) for each in between):
-            blocks.append(_block(operation, between, shape))
-        elif blocks and not isinstance(operation, _SAME_FEATURES):
-            last = blocks[-1]
-            last.name, last.area, last.channels = operation.name, _area(shape), shape[-1]
+        _take_in(blocks, _block(operation, between, shape))
         between = []
     return blocks
 
 
-def _block(operation: keras.Layer, between: list[Any], shape: Any) -> _Block:
+def _take_in(blocks: list[Block], block: Block) -> None:
+    """Add a block to those before, or to the last of them what is none by itself."""
+    last, operation = (blocks[-1] if blocks else None), block.operations[-1]
+    has_kernels = any(map(_kernels, block.operations))
+    if has_kernels and (last is None or not _goes_on(last, block)):
+        blocks.append(block)
+    elif last is not None:
+        last.operations += block.operations
+        last.merges = last.merges or (has_kernels and block.merges)
+        if not isinstance(operation, _SAME_FEATURES):
+            last.name, last.area, last.channels = block.name, block.area, block.channels
+
+
+def _goes_on(last: Block, block: Block) -> bool:
+    """Whether it is the second half of a block of a transformer, behind the attention."""
+    is_same = (last.area, last.channels, last.is_of_tokens) == (block.area, block.channels, True)
+    return is_same and last.attends and not block.attends
+
+
+def _block(operation: keras.Layer, between: list[Any], shape: Any) -> Block:
     with_kernels = [each for each in between if _kernels(each)]
-    is_depthwise = all(isinstance(each, keras.layers.DepthwiseConv2D) for each in with_kernels)
-    return _Block(
+    is_depthwise = all(map(_is_depthwise, with_kernels))
+    return Block(
         name=operation.name,
+        operations=between,
         first_area=_area(shape),
         area=_area(shape),
         channels=shape[-1],
         merges=any(isinstance(each, _MERGES) for each in between),
+        is_of_tokens=len(shape) == 3,
         is_part=is_depthwise or isinstance(operation, keras.layers.Multiply),
     )
+
+
+def _is_depthwise(operation: Any) -> bool:
+    if isinstance(operation, keras.layers.Conv2D):  # as KerasHub's MobileNet has it
+        return 1 < operation.groups == operation.filters
+    return isinstance(operation, keras.layers.DepthwiseConv2D)
+
+
+def _attends(operation: Any) -> bool:
+    """Whether an operation, or a layer inside of one, weighs the tokens by each other."""
+    inside = inner_layers(operation, recursive=True) if isinstance(operation, keras.Layer) else []
+    kinds = [type(each).__name__ for each in (operation, *inside)]
+    return any("Attention" in kind for kind in kinds) or type(operation).__name__ == "Softmax"
 
 
 def _area(shape: Any) -> int:
     return math.prod(size or 1 for size in shape[1:-1])
 
 
-def _is_expansion(blocks: list[_Block], i: int) -> bool:
+def _is_expansion(blocks: list[Block], i: int) -> bool:
     """Whether it is the wide middle of an inverted bottleneck, with fewer channels on both sides."""
-    if not 0 < i < len(blocks) - 1 or blocks[i].merges:
+    if not 0 < i < len(blocks) - 1 or blocks[i].merges or blocks[i].attends:
         return False
     return blocks[i].channels > max(blocks[i - 1].channels, blocks[i + 1].channels)
 
 
-def _ends_stage(blocks: list[_Block], i: int) -> bool:
+def _ends_stage(blocks: list[Block], i: int) -> bool:
     block = blocks[i]
     is_pooled = block.area < block.first_area / 2
     return i == len(blocks) - 1 or is_pooled or blocks[i + 1].first_area < block.area / 2

@@ -31,8 +31,8 @@ class LayerRow:
         type: The name of its class.
         output_shape: Shape of its output, the batch first; ``None`` where Keras does not know it.
         parameters: How many numbers its weights hold.
-        state: ``"frozen"``, ``"trainable"``, ``"partial"`` (a nested model with layers of both
-            kinds) or ``"no weights"``.
+        state: ``"frozen"``, ``"trainable"``, ``"partial"`` (a model or another layer with
+            layers of both kinds inside) or ``"no weights"``.
         zone: The state of the stretch of layers it stands in: layers without weights and frozen
             BatchNormalization layers belong to what surrounds them.
     """
@@ -184,24 +184,25 @@ def _output_shape(layer: Any) -> Any:
 
 
 def _state(layer: Any) -> State:
-    states = {_leaf_state(leaf) for leaf in _leaves(layer) if leaf.weights}
+    states = {_weights_state(weights) for weights in _weights_inside(layer) if weights}
     if not states:
         return "no weights"
     return states.pop() if len(states) == 1 else "partial"
 
 
-def _leaves(layer: Any) -> Iterator[Any]:
-    import keras
+def _weights_inside(layer: Any) -> Iterator[list[Any]]:
+    """The weights of a layer, and of each layer inside it: a loaded file may have thawed those alone."""
+    from topwork._private_keras import inner_layers
 
-    if not isinstance(layer, keras.Model) or not layer.layers:
-        yield layer
-        return
-    for inner in layer.layers:
-        yield from _leaves(inner)
+    inside = inner_layers(layer)
+    of_others = {id(weight) for inner in inside for weight in inner.weights}
+    yield [weight for weight in layer.weights if id(weight) not in of_others]
+    for inner in inside:
+        yield from _weights_inside(inner)
 
 
-def _leaf_state(layer: Any) -> State:
-    return "trainable" if layer.trainable_weights else "frozen"
+def _weights_state(weights: list[Any]) -> State:
+    return "trainable" if any(weight.trainable for weight in weights) else "frozen"
 
 
 def _zones(layers: list[Any], states: list[State]) -> list[State]:

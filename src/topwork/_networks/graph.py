@@ -37,8 +37,10 @@ class Step:
 def require_functional(model: object) -> None:
     """Raise unless `model` is a built functional or Sequential model, whose graph can be read."""
     if not isinstance(model, keras.Model):
+        makes = isinstance(model, (str, type))
         raise InputError(
             f"the model must be a keras.Model. Received: {model!r} of type {type(model).__name__}."
+            + " load_backbone(...) makes one of a name or a class." * makes
         )
     if not has_graph(model):
         raise InputError(

@@ -26,18 +26,19 @@ def embedded(layer: Any, image: Any) -> Any:
     convolution.name = f"{name}_patches"
     x = convolution(image)
     x = keras.layers.Reshape((-1, x.shape[-1]), name=f"{name}_tokens")(x)
+    learns = any(weight.trainable for weight in layer.weights)
     tokens, registers = _tokens(layer, _CLASS), _tokens(layer, ("register_tokens",))
     if tokens:
-        x = _in_front(x, np.concatenate(tokens), f"{name}_class_token")
+        x = _in_front(x, np.concatenate(tokens), f"{name}_class_token", learns)
     positions = _positions(layer)
     if positions is not None:
-        added = _vectors(x, positions, f"{name}_positions")
+        added = _vectors(x, positions, f"{name}_positions", learns)
         x = keras.layers.Add(name=f"{name}_add")([x, added])
     if registers:
         n_class, n = sum(map(len, tokens)), x.shape[1]
         first = keras.layers.Cropping1D((0, n - n_class), name=f"{name}_first")(x)
         rest = keras.layers.Cropping1D((n_class, 0), name=f"{name}_rest")(x)
-        rest = _in_front(rest, np.concatenate(registers), f"{name}_register_tokens")
+        rest = _in_front(rest, np.concatenate(registers), f"{name}_register_tokens", learns)
         x = keras.layers.Concatenate(axis=1, name=f"{name}_all")([first, rest])
     return x
 
@@ -62,16 +63,17 @@ def _positions(layer: Any) -> Any:
     return None if held is None else np.asarray(held.numpy()).reshape(-1, held.shape[-1])
 
 
-def _in_front(x: Any, vectors: Any, name: str) -> Any:
+def _in_front(x: Any, vectors: Any, name: str, learns: bool) -> Any:
     some = keras.layers.Cropping1D((0, x.shape[1] - len(vectors)), name=f"{name}_room")(x)
-    return keras.layers.Concatenate(axis=1, name=f"{name}_first")([_vectors(some, vectors, name), x])
+    tokens = _vectors(some, vectors, name, learns)
+    return keras.layers.Concatenate(axis=1, name=f"{name}_first")([tokens, x])
 
 
-def _vectors(x: Any, vectors: Any, name: str) -> Any:
+def _vectors(x: Any, vectors: Any, name: str, learns: bool) -> Any:
     """Vectors of the model's own for each image, in the shape of `x`, whose values do not matter."""
     import keras_hub
 
-    layer = keras_hub.layers.PositionEmbedding(len(vectors), name=name)
+    layer = keras_hub.layers.PositionEmbedding(len(vectors), name=name, trainable=learns)
     outputs = layer(x)
     layer.set_weights([vectors])
     return outputs

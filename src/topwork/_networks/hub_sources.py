@@ -9,6 +9,7 @@ import dataclasses
 import inspect
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,10 @@ class Source:
     def settings(self, options: dict[str, Any]) -> dict[str, Any]:
         """What the network is made with: the names of its arguments, and their values."""
         if self.network is not None:
-            return {**self.network.get_config(), **options}
+            # KerasHub (0.32) leaves it out of what a network says of itself.
+            is_first = getattr(self.network, "data_format", None) == "channels_first"
+            order = {"data_format": "channels_first"} if is_first else {}
+            return {**self.network.get_config(), **order, **options}
         if self.preset is not None:
             return {**_from_preset(self.kind, self.preset, load_weights=False).get_config(), **options}
         parameters = inspect.signature(self.kind).parameters.values()
@@ -65,9 +69,10 @@ class Source:
 
 def find_source(name: Any, weights: Any) -> Source | None:
     """The source that `name` stands for; None if it has nothing to do with KerasHub."""
-    if isinstance(name, str) and name.startswith(_PREFIX):
-        return _preset_source(name.removeprefix(_PREFIX))
-    if isinstance(name, os.PathLike) or (isinstance(name, str) and Path(name).is_dir()):
+    if isinstance(name, str) and name.lower().startswith(_PREFIX):
+        return _preset_source(name[len(_PREFIX) :])
+    is_path = isinstance(name, str) and (os.sep in name or Path(name).is_dir())
+    if is_path or isinstance(name, os.PathLike):
         return _preset_source(os.fspath(name))
     if isinstance(name, type) and _is_of_hub(name, "Backbone"):
         preset = str(weights) if isinstance(weights, (str, os.PathLike)) else None
@@ -105,6 +110,12 @@ def converter_of(source: Source, preprocess: Any) -> Any:
 
 
 def _preset_source(preset: str) -> Source:
+    is_path = os.sep in preset and ":" not in preset  # "kaggle://...", "hf://..." are addresses
+    if is_path and not Path(preset).is_dir():
+        raise InputError(
+            f"there is no folder {preset!r}. A preset is a name, such as 'hub:dinov2_small', or the path "
+            "of a folder that keras_hub's save_to_preset wrote, or downloaded."
+        )
     hub = _keras_hub(preset)
     return Source(_last_part(preset), hub.models.Backbone, preset)
 
@@ -124,8 +135,11 @@ def _from_preset(kind: Any, preset: str, **options: Any) -> keras.Model:
     try:
         return kind.from_preset(preset, **options)
     except OSError as error:
-        if isinstance(error, FileNotFoundError):
-            raise
+        if Path(preset).is_dir():
+            raise InputError(
+                f"the preset {preset!r} is not whole ({error}). A folder that save_to_preset wrote has "
+                "config.json and model.weights.h5; weights=None needs the former alone."
+            ) from error
         raise ConnectionError(
             f"load_backbone: the preset {preset!r} could not be downloaded ({error}). Where there is no "
             "network, download its folder elsewhere and pass the path: "
@@ -151,12 +165,25 @@ def _converter_of_preset(preset: str) -> Any:
 
 def _copy(network: keras.Model, made: keras.Model) -> None:
     try:
-        give_weights(made, network.get_weights())
+        if any("interpolated" in weight.path for weight in made.weights):
+            _copy_by_file(network, made)
+        else:
+            give_weights(made, network.get_weights())
+        for old, new in zip(network.weights, made.weights, strict=True):
+            new.trainable = old.trainable
     except ValueError as error:
         raise InputError(
             f"the weights of {network.name!r} do not fit the network as it was asked for: "
             f"{error} A transformer with position embeddings takes images of its own size only."
         ) from error
+
+
+def _copy_by_file(network: keras.Model, made: keras.Model) -> None:
+    """As a file gives weights: DINOv2 makes positions for images of another size of those that it has."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.weights.h5"
+        network.save_weights(path)
+        made.load_weights(path)
 
 
 def _is_of_hub(kind: type, name: str) -> bool:

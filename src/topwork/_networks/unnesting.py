@@ -1,9 +1,8 @@
 """Models inside of models: what they call, as if the model itself called it.
 
 `base(inputs, training=False)` inside a new model is the pattern of Keras' own guide
-(https://keras.io/guides/transfer_learning/). To the model, `base` is one layer: it can be frozen as a
-whole or not at all, its feature maps cannot be looked at, and nothing is computed once as soon as a part
-of it is trained.
+(https://keras.io/guides/transfer_learning/). To Keras, `base` is one layer of the model: by itself it is
+looked into nowhere.
 """
 
 from __future__ import annotations
@@ -25,8 +24,9 @@ def flatten(model: keras.Model) -> keras.Model:
     """Replace the models inside a model by their layers.
 
     Keras' own guide calls a pretrained network as one layer of a new model, `base(inputs)`. The layers
-    inside `base` then have no index and no name in the new model. In the flat model, `freeze`,
-    `fine_tune`, `cut_points`, `describe` and `grad_cam` reach every layer.
+    inside `base` then have no index in the new model, and `freeze`, `fine_tune` and `grad_cam` know
+    them as `"base/layer"`. In the flat model they are layers like all others, also for `cut_points` and
+    `describe`.
 
     Args:
         model: A functional or Sequential model. A model inside it that passes a mask along, or that is

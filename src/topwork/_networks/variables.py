@@ -1,4 +1,4 @@
-"""Weights given to a layer or a network from memory, as a file would give them."""
+"""Weights given to a layer or a network from memory, as a file would give them; what is frozen."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from topwork._networks.graph import sublayers
+from topwork._private_keras import inner_layers
 
 
 @contextlib.contextmanager
@@ -35,3 +36,14 @@ def give_weights(target: keras.Layer, weights: Sequence[Any]) -> None:
     for layer in layers:
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()
+
+
+def set_trainable(layer: keras.Layer, value: bool) -> None:
+    """Freeze or thaw a layer with all layers inside of it.
+
+    Keras passes a mark on to the layers inside only where it changes (3.10 to 3.15, on TensorFlow): a
+    layer that is marked already would keep inside whatever was set there, or a file brought back.
+    """
+    for each in (layer, *inner_layers(layer, recursive=True)):
+        each.trainable = not value
+        each.trainable = value

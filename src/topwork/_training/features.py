@@ -15,6 +15,7 @@ from topwork._data.reading import open_source
 from topwork._errors import InputError, closest, public
 from topwork._features.computation import Computation, Run, open_cache
 from topwork._networks.graph import head_start, require_functional
+from topwork._networks.tokens import patch_tokens, tokens_of
 
 
 @public
@@ -37,7 +38,8 @@ def features(
         model: Any functional or Sequential model, a backbone or one with a head.
         x: Images, as `topwork.fit` takes them; labels beside them are not used.
         layer: The name of a layer, whose output is returned as it is. None: the input of the head. Of a
-            model without a head: its output, averaged over height and width.
+            model without a head: its output, averaged over height and width. Of a transformer: what the
+            head makes of the tokens, or without a head the average of the patches.
         cache_dir: A folder to keep the features in. Features that are in it are not computed again.
         engine: As in `fit`.
         precision: As in `fit`.
@@ -83,4 +85,14 @@ def feature_tensor(model: keras.Model, layer: str | None = None) -> Any:
     tensor = model.layers[start].input if has_head else model.outputs[0]
     if isinstance(tensor, (list, tuple)):
         tensor = tensor[0]
+    if tokens_of(model, tensor) is not None:
+        return _pooled_tokens(model, tensor)
     return keras.layers.GlobalAveragePooling2D()(tensor) if len(tensor.shape) == 4 else tensor
+
+
+def _pooled_tokens(model: keras.Model, tokens: Any) -> Any:
+    """As the head that `add_head` makes takes them; without one the average of the patches."""
+    pooling = next((layer.output for layer in model.layers if layer.name == "head_pooling"), None)
+    if pooling is not None and len(pooling.shape) == 2:
+        return pooling
+    return keras.layers.GlobalAveragePooling1D()(patch_tokens(model, tokens, "patches"))

@@ -29,8 +29,10 @@ from topwork._features.split import NotSplittable, Split, split
 from topwork._features.table import Table
 from topwork._networks.compilation import build_optimizer, require_compiled
 from topwork._networks.graph import require_functional
-from topwork._networks.heads import needs_units, set_units
+from topwork._networks.thawed import freeze_again
+from topwork._networks.units import needs_units, set_units
 from topwork._private_keras import changed_since_compile
+from topwork._training.checkpoints import warn_of_h5
 from topwork._training.convergence import rates_restored, say_if_not_converged
 from topwork._training.data_arguments import Data, weighted
 from topwork._training.schedule import Schedule
@@ -142,6 +144,7 @@ def fit(
     )
     data = Data.of(x, y, sample_weight, validation_data, validation_split)
     schedule.check(has_validation=data.validation_data is not None)
+    warn_of_h5(model, callbacks)
     train, validation = data.open(model, steps_per_epoch, validation_steps)
     schedule = weighted(model, train, schedule)
     train, validation = _looked_through(model, train, validation)
@@ -177,6 +180,7 @@ def fit(
 def _check_model(model: keras.Model) -> None:
     require_functional(model)
     require_compiled(model)
+    freeze_again(model)
     if not model.trainable_variables:
         raise InputError(
             f"nothing in {model.name!r} is trainable. Add a head, add_head(n_classes=...)(model), "

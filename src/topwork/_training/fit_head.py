@@ -21,7 +21,8 @@ from topwork._features.memory import memory_for_features
 from topwork._features.table import Table
 from topwork._networks.compilation import require_compiled
 from topwork._networks.graph import require_functional
-from topwork._networks.heads import set_units
+from topwork._networks.thawed import freeze_again
+from topwork._networks.units import set_units
 from topwork._training.data_arguments import Data
 from topwork._training.head_examples import head_examples
 from topwork._training.linear import LinearModel, fit_linear
@@ -99,6 +100,7 @@ def fit_head(
     build_sequential(model, x)
     require_functional(model)
     require_compiled(model)
+    freeze_again(model)
     head = linear_head(model)
     is_numbers = head.loss == "squared"
     if is_numbers:

@@ -21,6 +21,7 @@ from topwork._names import published
 from topwork._networks.arguments import required_whole
 from topwork._networks.compilation import fresh_optimizer, require_compiled
 from topwork._networks.graph import require_functional
+from topwork._networks.thawed import freeze_again
 from topwork._networks.variables import restored
 from topwork._tables import html_lines, html_table, text_table
 from topwork._training.one_cycle import simple_optimizers
@@ -138,6 +139,7 @@ def find_learning_rate(
 def _check(model: Any, lowest: float, highest: float) -> None:
     require_functional(model)
     require_compiled(model)
+    freeze_again(model)
     if not 0 < lowest < highest < math.inf:
         raise InputError(
             "rates go from lowest to highest, 0 < lowest < highest. Received: "

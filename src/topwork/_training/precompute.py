@@ -15,6 +15,7 @@ from topwork._errors import InputError, public
 from topwork._features.computation import Computation, Run, open_cache
 from topwork._features.split import require_split
 from topwork._networks.graph import require_functional
+from topwork._networks.thawed import freeze_again
 
 
 @public
@@ -64,6 +65,7 @@ def precompute(
     """
     build_sequential(model, x)
     require_functional(model)
+    freeze_again(model)
     if cache_dir is None:
         raise InputError(
             "cache_dir is the folder that features are kept in. Received: None, with which "

@@ -10,7 +10,8 @@ import numpy as np
 from topwork._data.origin import learn_names
 from topwork._networks.freezing import freeze
 from topwork._networks.graph import layer_outputs
-from topwork._networks.heads import UNITS, add_head, set_units
+from topwork._networks.heads import add_head
+from topwork._networks.units import UNITS, set_units
 from topwork._training.linear import LinearModel
 from topwork._transfer.pooled import Candidate, Pooled
 from topwork._transfer.targets import Targets
