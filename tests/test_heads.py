@@ -109,7 +109,10 @@ def test_probabilities_are_float32_under_mixed_precision():
         ({"n_classes": 0}, "n_classes must be a whole number of at least 1. Received: 0."),
         ({"n_classes": 2.0}, "n_classes must be a whole number of at least 1. Received: 2.0."),
         ({"n_classes": True}, "n_classes must be a whole number of at least 1. Received: True."),
-        ({"n_classes": 2, "hidden_units": 0}, "hidden_units must be a whole number of at least 1."),
+        (
+            {"n_classes": 2, "hidden_units": 0},
+            "hidden_units must be a whole number of at least 1, or None.",
+        ),
         ({"n_classes": 2, "dropout": 1.0}, "0 <= dropout < 1. Received: 1.0."),
         ({"n_classes": 2, "dropout": -0.1}, "0 <= dropout < 1. Received: -0.1."),
         (

@@ -10,7 +10,7 @@ import keras
 
 from topwork._errors import InputError, public, public_as
 from topwork._names import published
-from topwork._networks.arguments import check_task, required_whole
+from topwork._networks.arguments import check_task, optional_whole, required_whole
 from topwork._networks.compilation import build_optimizer
 from topwork._networks.graph import require_functional
 from topwork._networks.hub import opened
@@ -131,7 +131,7 @@ def add_head(
             f"Received: the model {n_classes.name!r} as n_classes."
         )
     n_classes = required_whole("n_classes", n_classes, 1)
-    hidden_units = None if hidden_units is None else required_whole("hidden_units", hidden_units, 1)
+    hidden_units = optional_whole("hidden_units", hidden_units, 1)
     if not 0 <= dropout < 1:
         raise InputError(f"dropout is a fraction, 0 <= dropout < 1. Received: {dropout!r}.")
     _check_pooling(pooling, with_layers)
