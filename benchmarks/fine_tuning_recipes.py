@@ -276,11 +276,13 @@ def summarise(files: list[Path]) -> None:
 
 
 def read_rows(files: list[Path]) -> dict[tuple[str, ...], dict[str, list[list[float]]]]:
-    """By network, start and recipe, and then by data: the figures of each seed."""
+    """By network, start and recipe, and then by data: the figures of each seed, once."""
     found: dict[tuple[str, ...], dict[str, list[list[float]]]] = collections.defaultdict(dict)
+    seen: set[tuple[str, ...]] = set()
     for line in (line for file in files for line in file.read_text().splitlines()):
         cells = [cell.strip() for cell in line.strip("| ").split("|")]
-        if len(cells) == 5 + len(SHARES) and cells[4].isdigit():
+        if len(cells) == 5 + len(SHARES) and cells[4].isdigit() and tuple(cells[:5]) not in seen:
+            seen.add(tuple(cells[:5]))
             network, data, start, recipe, _, *figures = cells
             found[network, start, recipe].setdefault(data, []).append([float(f) for f in figures])
     return found

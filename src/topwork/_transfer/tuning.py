@@ -1,9 +1,10 @@
 """Fine-tuning, decided by measuring: a fifth of the training images is held out, and judges.
 
-From a solved head gradients are tiny, and Adam makes steps of full size of the smallest ones: with its
-usual epsilon the first ten steps undo what was pretrained. With a larger one steps stay as small as the
-gradients (the figures: docs/fine-tuning-without-harm.md). The weights that are kept may lie between those
-before and those after (Wortsman et al., 2022, https://arxiv.org/abs/2109.01903).
+From a solved head gradients are tiny, and Adam makes steps of full size of the smallest ones, which undo
+what was pretrained where the rate is high. A larger epsilon keeps small steps small. On four sets of
+photographs it was neither better nor worse than the usual one by more than the error, and at a peak of
+3e-4 neither destroyed anything (docs/fine-tuning-without-harm.md). The weights that are kept may lie
+between those before and those after (Wortsman et al., 2022, https://arxiv.org/abs/2109.01903).
 """
 
 from __future__ import annotations
