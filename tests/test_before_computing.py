@@ -141,3 +141,93 @@ def test_pixels_are_looked_through_once(monkeypatch: pytest.MonkeyPatch) -> None
         seen.clear()
         verb((IMAGES, LABELS), OTHERS, Path())
         assert sum(seen) == 160
+
+
+# What the model was compiled with
+
+
+@pytest.mark.parametrize(
+    "verb", [fit, fit_with_store, fit_plainly, fit_head, compare_boundaries, find_learning_rate]
+)
+def test_a_model_without_a_loss(
+    verb: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_model()
+    bare = keras.Model(made.inputs, made.outputs, name="small")
+    bare.compile("sgd")
+    monkeypatch.setitem(globals(), "make_model", lambda: bare)
+    with pytest.raises(ValueError, match=r"^\w+: 'small' was compiled without a loss, .* loss=None"):
+        verb((IMAGES, LABELS), OTHERS, tmp_path)
+
+
+def two_outputs(*arguments: Any, **options: Any) -> keras.Model:
+    inputs = keras.Input((4, 4, 3))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 1, trainable=False)(inputs / 255.0))
+    outputs = [layers.Dense(2, activation="softmax", name="a")(x), layers.Dense(1, name="b")(x)]
+    model = keras.Model(inputs, outputs, name="two")
+    model.compile("sgd", *arguments, **options)
+    return model
+
+
+SPARSE = "sparse_categorical_crossentropy"
+BOTH_LABELS = {"a": LABELS, "b": LABELS.astype("float32")}
+
+
+@pytest.mark.parametrize("cache", ["memory", False])
+@pytest.mark.parametrize(
+    ("compiled", "y", "message"),
+    [
+        (({"a": SPARSE},), BOTH_LABELS, r"losses cannot be computed .* Expected keys \['a', 'b'\]"),
+        (({"a": SPARSE, "c": "mse"},), BOTH_LABELS, r"losses cannot .*found loss.keys.*'c'"),
+        (([SPARSE, "mse"], [1.0]), BOTH_LABELS, "losses cannot .*`loss_weights` must match"),
+        (({"a": SPARSE, "b": "mse"}, {"c": 1.0}), BOTH_LABELS, "losses cannot .*no such key: a"),
+        (([SPARSE, "mse"], None, ["accuracy"]), BOTH_LABELS, "metrics .* cannot .*Invalid `metrics`"),
+        (([SPARSE, "mse"],), {"a": LABELS}, "labels of shape .*losses cannot .* different structures"),
+        (([None, None],), BOTH_LABELS, "'two' was compiled without a loss"),
+        (({},), BOTH_LABELS, "'two' was compiled without a loss"),
+    ],
+)
+def test_what_does_not_fit_the_outputs(compiled: Any, y: Any, message: str, cache: Any) -> None:
+    with pytest.raises(ValueError, match=rf"^fit: .*{message}") as error:
+        tw.fit(two_outputs(*compiled), IMAGES, y, cache=cache, verbose=0)
+    assert "compiled without" in str(error.value) or "outputs, a, b, or lists" in str(error.value)
+
+
+def test_labels_in_a_dict_for_one_output() -> None:
+    model = make_model()
+    with pytest.raises(ValueError, match=r"^fit: .* cannot be computed .* Give labels .* as one array"):
+        tw.fit(model, IMAGES, {model.output_names[0]: LABELS}, verbose=0)
+
+
+def test_an_output_without_a_loss_needs_no_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    found = []
+    for y in ([LABELS, None], [LABELS, LABELS]):
+        keras.utils.set_random_seed(1)
+        model = two_outputs([SPARSE, None])
+        with pytest.warns(UserWarning, match="Gradients do not exist"):
+            tw.fit(model, IMAGES, y, shuffle=False, verbose=0)
+        found.append(model.get_weights())
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_losses_that_layers_add(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+
+    class Activity(layers.Layer):
+        def call(self, x: Any) -> Any:
+            self.add_loss(keras.ops.mean(x**2))
+            return x
+
+    def model(last: Any, **options: Any) -> keras.Model:
+        inputs = keras.Input((4, 4, 3))
+        x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 1, trainable=False)(inputs / 255.0))
+        made = keras.Model(inputs, last(layers.Dense(2, **options)(x)))
+        made.compile("sgd")
+        return made
+
+    assert tw.fit(model(Activity()), IMAGES, verbose=0).history["loss"]
+    penalty = {"kernel_regularizer": "l2"}
+    with pytest.raises(ValueError, match="compiled without a loss"):
+        tw.fit(model(layers.ReLU(), **penalty), IMAGES, verbose=0)

@@ -241,3 +241,16 @@ def test_predictions_count_tracing_by_themselves_too() -> None:
     zeros = np.zeros((3, 2), "float32")
     np.testing.assert_array_equal(private.predict_on_batch(model, zeros), model.predict_on_batch(zeros))
     assert model.predict_function._key_for_call_stats is model.predict_function.python_function
+
+
+def test_losses_and_metrics_are_functions_of_labels_and_outputs() -> None:
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", metrics=["mae"])
+    found = private.loss_and_metrics(model)
+    labels, outputs = np.ones((3, 1)), np.zeros((3, 1))
+    assert float(found["loss"](labels, outputs, None)) == 1.0
+    found["metrics"](labels, outputs, None)
+    assert float(model.get_metrics_result()["mae"]) == 1.0
+    without = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    without.compile("sgd")
+    assert private.loss_and_metrics(without) == {}

@@ -93,6 +93,17 @@ def compilation(model: Any) -> Any:
     return model._compile_config
 
 
+def loss_and_metrics(model: Any) -> dict[str, Any]:
+    """The functions of (labels, outputs, sample weights) that a model is compiled with.
+
+    `compute_loss` and `compute_metrics` are the public ways; the one adds what `add_loss` left behind of
+    the last call of a layer, the other gives the values of all metrics.
+    """
+    metrics = model._compile_metrics
+    found = {"loss": model._compile_loss, "metrics": metrics and metrics.update_state}
+    return {name: function for name, function in found.items() if function is not None}
+
+
 def count_tracing_by_function(function: Any) -> None:
     """Let TensorFlow count the tracings of a model's steps by themselves, apart from other models'.
 

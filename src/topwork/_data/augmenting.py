@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from topwork._data.data_sets import MappedPyDataset
 from topwork._data.inputs import as_arrays, inputs_in_order, inputs_of
 from topwork._data.reading import DEFAULT_BATCH_SIZE
 from topwork._errors import InputError, warn
@@ -97,7 +98,7 @@ def augmented_anew(
 ) -> Any:
     """The data as something that Keras' `fit` takes, augmented anew whenever it is read."""
     if isinstance(x, keras.utils.PyDataset):
-        return _AugmentedPyDataset(x, model, augment)
+        return MappedPyDataset(x, _of_elements(augment, model))
     if not isinstance(x, tf.data.Dataset):
         parts = tuple(part for part in (x, y, sample_weight) if part is not None)
         # A list of arrays would be stacked.
@@ -109,6 +110,16 @@ def augmented_anew(
     return x.map(lambda images, *rest: (_in_graph(augment, model, images), *rest)).prefetch(
         tf.data.AUTOTUNE
     )
+
+
+def _of_elements(augment: Augment, model: keras.Model) -> Callable[[Any, int], Any]:
+    apply = on_arrays(augment)
+
+    def augmented(element: Any, _: int) -> Any:
+        images, *rest = element
+        return (_packed(model, apply(inputs_of(model, images))), *rest)
+
+    return augmented
 
 
 def _lists_as_tuples(value: Any) -> Any:
@@ -149,21 +160,3 @@ def _packed(model: keras.Model, inputs: list[Any]) -> Any:
         return inputs[0]
     by_name = isinstance(model.input, dict)
     return keras.tree.pack_sequence_as(model.input, inputs) if by_name else tuple(inputs)
-
-
-class _AugmentedPyDataset(keras.utils.PyDataset):
-    """Another PyDataset, each batch augmented when it is asked for."""
-
-    def __init__(self, dataset: keras.utils.PyDataset, model: keras.Model, augment: Augment) -> None:
-        super().__init__(workers=dataset.workers, max_queue_size=dataset.max_queue_size)
-        self._dataset, self._model, self._apply = dataset, model, on_arrays(augment)
-
-    def __len__(self) -> int:
-        return self._dataset.num_batches
-
-    def __getitem__(self, index: int) -> Any:
-        images, *rest = self._dataset[index]
-        return (_packed(self._model, self._apply(inputs_of(self._model, images))), *rest)
-
-    def on_epoch_end(self) -> None:
-        self._dataset.on_epoch_end()

@@ -13,11 +13,12 @@ from topwork._data.labels import (
     ignored_class,
     label_kinds,
     label_problem,
-    loss_problem,
     losses_of,
     output_names,
+    type_problem,
 )
 from topwork._data.labels import label_kind as label_kind
+from topwork._data.loss_trial import compilation_problem
 from topwork._data.pixels import warn_of_scaled_pixels as warn_of_scaled_pixels
 from topwork._data.ragged import even_parts
 from topwork._data.source import Source
@@ -50,7 +51,7 @@ class Guard:
         self._input_names = [tensor.name for tensor in model.inputs]
         self._range = expected_range(model) if warns else None
         self._labels = _LabelCheck(model) if labelled and raises else None
-        self._n_seen = 0
+        self.n_seen = 0
 
     def check(self, inputs: list[Any], y: Any, sample_weight: Any = None) -> None:
         """Raise for pixels, labels or weights that cannot be trained on; warn of pixels, once."""
@@ -58,9 +59,9 @@ class Guard:
             self._check_pixels(part)
         n_images = next(len(array) for array in inputs if array is not None)
         if self._labels is not None:
-            self._labels.check(y, self._data_name, self._n_seen)
+            self._labels.check(y, sample_weight, self._data_name, self.n_seen, n_images)
             check_sample_weight(sample_weight, self._data_name)
-        self._n_seen += n_images
+        self.n_seen += n_images
 
     def look_through(self, source: Source) -> Source:
         """The data, after all of what is in memory was checked, and of other data the first batch."""
@@ -72,7 +73,7 @@ class Guard:
 
     def check_not_empty(self) -> None:
         """Raise if no image has been seen."""
-        if self._n_seen == 0:
+        if self.n_seen == 0:
             raise InputError(f"{self._data_name} has no images. Look at how the data set is made.")
 
     def _check_pixels(self, inputs: list[Any]) -> None:
@@ -88,7 +89,7 @@ class Guard:
         if array.dtype.kind != "f" or np.isfinite(array).all():
             return
         bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
-        first = self._n_seen + int(bad.argmax())
+        first = self.n_seen + int(bad.argmax())
         raise InputError(
             f"{self._data_name} has pixels that are NaN or infinite, in input {name!r}, first in "
             f"image {first} (counted from 0). Find out where they come from, a division by zero for "
@@ -101,32 +102,36 @@ class _LabelCheck:
 
     def __init__(self, model: keras.Model) -> None:
         names = output_names(model)
+        self._model = model
         self._kinds = dict(zip(names, label_kinds(model), strict=True))
-        self._outputs = dict(zip(names, zip(losses_of(model), model.outputs, strict=True), strict=True))
+        self._losses = dict(zip(names, losses_of(model), strict=True))
         self._ignored = ignored_class(model)
-        self._is_eager = model.run_eagerly  # so that losses may do what cannot be traced
 
-    def check(self, y: Any, subject: str, n_before: int) -> None:
+    def check(self, y: Any, sample_weight: Any, subject: str, n_before: int, n_images: int) -> None:
         """Raise unless the labels of a batch are what the losses take."""
-        if y is None:
-            if any(self._kinds.values()):
-                raise InputError(
-                    f"{subject} has no labels. Pass them as y, or as (images, labels) in a dataset."
-                )
-            return
-        for name, labels in self._by_output(y, subject):
-            kind = self._kinds[name]
-            if kind is not None:
-                problem = label_problem(labels, kind, self._ignored)
-            else:  # a trial on the first batch
-                is_tried = n_before == 0 and not self._is_eager
-                problem = loss_problem(labels, *self._outputs[name]) if is_tried else None
+        if y is None and any(self._kinds.values()):
+            raise InputError(
+                f"{subject} has no labels. Pass them as y, or as (images, labels) in a dataset."
+            )
+        problem, output = None, ""
+        for name, labels in [] if y is None else self._by_output(y, subject):
+            problem = problem or self._problem(name, labels)
             if problem:
                 output = f", for the output {name!r}," if len(self._kinds) > 1 else ""
-                raise InputError(
-                    f"{subject} has{output} {problem}. First seen in images {n_before} to "
-                    f"{n_before + len(labels) - 1}."
-                )
+                break
+        if n_before == 0 and not problem:
+            problem = compilation_problem(self._model, y, sample_weight, n_images)
+        if problem:
+            raise InputError(
+                f"{subject} has{output} {problem}. First seen in images {n_before} to "
+                f"{n_before + n_images - 1}."
+            )
+
+    def _problem(self, name: str, labels: Any) -> str | None:
+        kind, loss = self._kinds[name], self._losses[name]
+        if kind is not None:
+            return label_problem(labels, kind, self._ignored)
+        return None if loss is None else type_problem(labels)
 
     def _by_output(self, y: Any, subject: str) -> list[tuple[str, Any]]:
         names = list(self._kinds)

@@ -17,7 +17,18 @@ from topwork._data.source import Batch, Source, paired_batches, unpacked, unpack
 from topwork._errors import InputError
 from topwork._private_keras import repeated_forever
 
-_ABOUT_AN_IMAGE = re.compile(r"jpe?g|png|gif|bmp|image", re.IGNORECASE)
+_KIND = "(jpe?g|png|gif|bmp|webp|image)"
+_UNDECODABLE = re.compile(
+    rf"node [\w/]*decode\w*{_KIND}|invalid {_KIND}|unknown image file format|jpeg::", re.IGNORECASE
+)
+# An error of topwork's own, as TensorFlow shows what was raised in one of its threads.
+_OWN = re.compile(r"InputError: (.*?)(?:\nTraceback |\n\n|\Z)", re.DOTALL)
+# What TensorFlow puts around the words of an operation.
+_AROUND = re.compile(
+    r"^(Graph execution error:|Detected at .*|<stack traces .*|\s*\[\[.*|\{\{.*?\}\} |"
+    r"Error in user-defined function .* iterator: \S+: |\s*)",
+    re.MULTILINE,
+)
 
 
 def open_data_set(model: keras.Model, x: Any, steps: int | None) -> tuple[str, Source | None]:
@@ -101,14 +112,29 @@ def _readable(dataset: tf.data.Dataset) -> Iterator[Any]:
         except StopIteration:
             return
         except tf.errors.InvalidArgumentError as error:
-            if not _ABOUT_AN_IMAGE.search(error.message):
+            told = in_words(error)
+            if told is None:
                 raise
-            cause = error.message.partition("} ")[2] or error.message
-            raise InputError(
-                f"the data set has a file that cannot be decoded: {cause.partition(' [')[0].strip()} "
-                "topwork.data.find_bad_images(folder) names all such files."
-            ) from error
+            raise told from error
         yield element
+
+
+def in_words(error: Exception) -> InputError | None:
+    """What is wrong with the data, of an error that arose in TensorFlow while it was read.
+
+    None if it is not known to be about the data.
+    """
+    message = str(getattr(error, "message", ""))
+    own = _OWN.search(message)
+    if own is not None:
+        return InputError(own[1])
+    if not isinstance(error, tf.errors.InvalidArgumentError) or not _UNDECODABLE.search(message):
+        return None
+    cause = next(filter(None, (_AROUND.sub("", line).strip() for line in message.splitlines())), "")
+    return InputError(
+        f"the data set has a file that cannot be decoded: {cause.partition(' [')[0].rstrip('.')}. "
+        "topwork.data.find_bad_images(folder) names all such files."
+    )
 
 
 def _dataset_of(model: keras.Model, make: Callable[[], Any], given: Any) -> tf.data.Dataset:
@@ -167,3 +193,25 @@ def items(dataset: keras.utils.PyDataset, numbers: Iterable[int]) -> Iterator[An
             element = waiting.pop(0).result()
             waiting += [pool.submit(dataset.__getitem__, i) for i in itertools.islice(todo, 1)]
             yield element
+
+
+class MappedPyDataset(keras.utils.PyDataset):
+    """Another PyDataset: of each batch, and its number, what a function makes of it."""
+
+    def __init__(self, dataset: keras.utils.PyDataset, function: Callable[[Any, int], Any]) -> None:
+        super().__init__(workers=dataset.workers, max_queue_size=dataset.max_queue_size)
+        self._dataset, self._function = dataset, function
+
+    @property
+    def num_batches(self) -> int | None:
+        n_batches: int | None = self._dataset.num_batches
+        return n_batches
+
+    def __getitem__(self, index: int) -> Any:
+        return self._function(self._dataset[index], index)
+
+    def on_epoch_begin(self) -> None:
+        getattr(self._dataset, "on_epoch_begin", lambda: None)()  # younger than other methods
+
+    def on_epoch_end(self) -> None:
+        self._dataset.on_epoch_end()

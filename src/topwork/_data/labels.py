@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from topwork._networks.losses import kind_of
-
-_FITTING: weakref.WeakKeyDictionary[Any, set[Any]] = weakref.WeakKeyDictionary()
 
 
 class LabelKind(NamedTuple):
@@ -71,57 +67,6 @@ def output_names(model: keras.Model) -> list[str]:
     return list(model.output_names)
 
 
-def loss_problem(labels: Any, loss: Any, output: Any) -> str | None:
-    """What is wrong with labels for a loss of which only a trial tells; None if nothing is found.
-
-    The loss is traced and not run, and once for labels of one shape: one of the user's own, which may
-    count, or write down what it gets, is left alone as far as can be.
-
-    Args:
-        labels: Of a batch.
-        loss: As the model was compiled with, of one output; None is no loss.
-        output: The tensor that the model gives.
-    """
-    shape = tuple(output.shape)[1:]
-    if loss is None or None in shape:
-        return None
-    problem = _type_problem(labels)
-    if problem is not None:
-        return problem
-    outputs_shape = (len(labels), *shape)
-    shapes = (*labels.shape[1:], *shape, output.dtype)
-    if shapes in _fitting(loss):
-        return None
-    try:
-        _trace(keras.losses.get(loss), labels.shape, outputs_shape, output.dtype)
-    except Exception as error:  # the user's own code, and may raise anything
-        name = getattr(loss, "name", getattr(loss, "__name__", loss))
-        reason = str(error).splitlines()[0].rpartition("}} ")[2].partition(" [Op:")[0].rstrip(".")
-        return (
-            f"labels of shape {labels.shape}, and the loss {name!r} cannot be computed of them and of "
-            f"what the model gives, {outputs_shape}: {reason[:200]}. Give labels that the loss takes, "
-            "or compile the model with another one"
-        )
-    _fitting(loss).add(shapes)
-    return None
-
-
-def _fitting(loss: Any) -> set[Any]:
-    """What was found to fit a loss, as long as it lives."""
-    try:
-        return _FITTING.setdefault(loss, set())
-    except TypeError:  # a name, or an object without a hash
-        return set()
-
-
-def _trace(loss: Any, labels: tuple[int, ...], outputs: tuple[int, ...], dtype: str) -> None:
-    """Trace a loss as Keras does, with labels of the type of the outputs."""
-    if len(labels) == len(outputs) - 1 and outputs[-1] == 1:
-        labels = (*labels, 1)
-    specs = [tf.TensorSpec(shape, dtype) for shape in (labels, outputs)]
-    tf.function(loss, autograph=False).get_concrete_function(*specs)
-
-
 def _kind(loss: Any, output: Any) -> LabelKind | None:
     if loss is None or len(output.shape) != 2 or output.shape[-1] is None:
         return None
@@ -136,15 +81,16 @@ def ignored_class(model: keras.Model) -> int | None:
 
 def label_problem(labels: Any, kind: LabelKind, ignored: int | None = None) -> str | None:
     """What is wrong with an array of labels for a loss of this kind; None if nothing is."""
-    problem = _type_problem(labels) or _CHECKS[kind.kind](labels, kind.n_units, ignored)
+    problem = type_problem(labels) or _CHECKS[kind.kind](labels, kind.n_units, ignored)
     if problem is None and labels.dtype.kind == "f" and not np.isfinite(labels).all():
         return "labels that are NaN or infinite. Leave such images out"
     return problem
 
 
-def _type_problem(labels: Any) -> str | None:
+def type_problem(labels: Any) -> str | None:
+    """What is wrong with labels that are no numbers."""
     if labels.dtype.kind not in "biuf" and str(labels.dtype) != "bfloat16":
-        first = repr(labels.flat[0]) if labels.size else "missing"
+        first = repr(labels.flat[0:1].tolist()[0]) if labels.size else "missing"
         return (
             f"labels of type {labels.dtype}, the first {first}, and the loss takes numbers. "
             "Number the classes, names, labels = np.unique(labels, return_inverse=True) for example"

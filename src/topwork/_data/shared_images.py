@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
@@ -39,23 +40,29 @@ class SharedImages:
         """The same data, to be read once."""
         return [each.source for each in self._read]
 
-    def look_through(self) -> None:
-        """Read both, where nothing else does."""
-        for source in self.sources:
-            for _ in source.batches():
-                pass
+    def warn_at_once(self) -> bool:
+        """Say what is known without reading a data set, which Keras will do; whether that is all."""
+        for each in self._read:
+            if each.source.is_in_memory:
+                each.look_through()
+        if all(source.is_in_memory for source in self.sources):
+            self.warn()
+            return True
+        train, validation = self._read
+        pairs = list(_pairs_of_files(train.files, validation.files))
+        _warn(len(pairs), len(validation.files), _listed(pairs))
+        return bool(train.files and validation.files)
+
+    def see(self, which: int, batch: Batch) -> None:
+        """Look at a batch of the training data, 0, or of the validation data, 1, that Keras has read."""
+        self._read[which].is_read_by_keras = True
+        self._read[which].see(batch)
 
     def warn(self) -> None:
         """Say which of the images that were read are in both."""
         train, validation = (each.hashes for each in self._read)
         places = np.flatnonzero(np.isin(validation, train))
         _warn(len(places), len(validation), self._named(places) if len(places) else "")
-
-    def warn_of_files(self) -> None:
-        """Say which files are in both, where Keras reads the images and nothing else does."""
-        train, validation = self._read
-        pairs = list(_pairs_of_files(train.files, validation.files))
-        _warn(len(pairs), len(validation.files), _listed(pairs))
 
     def _named(self, places: Any) -> str:
         """The first few: by their files, else by their numbers where the data has an order."""
@@ -109,15 +116,24 @@ class _Hashed:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._hashes = array("q")
+        self.is_read_by_keras = False
         self.source = dataclasses.replace(source, batches=self._batches)
 
     def _batches(self) -> Iterator[Batch]:
         self._hashes = array("q")
         for batch in self._source.batches():
-            inputs = [each for each in batch.inputs if each is not None]
-            keys = in_even_parts(digests, inputs)
-            self._hashes.frombytes(keys[:, :8].tobytes())
+            self.see(batch)
             yield batch
+
+    def see(self, batch: Batch) -> None:
+        inputs = [each for each in batch.inputs if each is not None]
+        keys = in_even_parts(digests, inputs)
+        self._hashes.frombytes(keys[:, :8].tobytes())
+
+    def look_through(self) -> None:
+        """Read it, where nothing else does."""
+        for _ in self._batches():
+            pass
 
     @property
     def hashes(self) -> Hashes:
@@ -127,6 +143,8 @@ class _Hashed:
     def is_in_order(self) -> bool:
         """Whether an image has the same number each time; shuffled ones have not."""
         data = self._source.given[0]
+        if self.is_read_by_keras and isinstance(data, keras.utils.PyDataset):
+            return False
         is_dataset = isinstance(data, tf.data.Dataset)
         return not (is_dataset and any(name == "_ShuffleDataset" for name, *_ in dataset_steps(data)))
 

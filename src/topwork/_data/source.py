@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from topwork._data.inputs import input_names, inputs_of, map_arrays
 from topwork._data.ragged import array_of, even_parts
@@ -100,8 +101,13 @@ def unpacked_element(model: keras.Model, element: Any) -> tuple[Any, Any, Any]:
 
 def paired_batches(model: keras.Model, elements: Iterable[Any]) -> Iterator[Batch]:
     """The batches that the elements of a data set are; raise where images and labels do not pair up."""
+    return numbered_batches(model, enumerate(elements))
+
+
+def numbered_batches(model: keras.Model, elements: Iterable[tuple[int, Any]]) -> Iterator[Batch]:
+    """Likewise of elements with the number that each has in the data set, in whatever order they come."""
     first: Batch | None = None
-    for number, element in enumerate(elements):
+    for number, element in elements:
         batch = _batch(model, element)
         check_lengths(batch, f"batch {number} (counted from 0)")
         first = first or batch
@@ -136,6 +142,16 @@ def check_lengths(batch: Batch, subject: str) -> None:
                 raise InputError(
                     f"{subject} has {n_images} images, and {name} has {length}. Each image needs one."
                 )
+
+
+def joined(batches: Sequence[Batch], name: str) -> Any:
+    """All `"y"` or all `"sample_weight"` of batches, in the structure that they have in each."""
+    parts = [getattr(batch, name) for batch in batches]
+    if not parts or parts[0] is None:
+        return None
+    return keras.tree.map_structure(
+        lambda *arrays: None if arrays[0] is None else np.concatenate(arrays), *parts
+    )
 
 
 def _structure(part: Any) -> Any:

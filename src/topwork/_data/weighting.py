@@ -130,10 +130,23 @@ def balanced(classes: Any, n_classes: int) -> dict[int, float]:
     return {c: len(classes) / (shown * int(n)) if n else 1.0 for c, n in enumerate(counts)}
 
 
-def complete(class_weight: dict[int, float] | None, y: Any) -> dict[int, float] | None:
-    """Weights for all classes: Keras takes those left out as 1 for arrays, but not for data sets."""
-    if not class_weight or not hasattr(y, "shape"):
+def complete(
+    class_weight: dict[int, float] | None, y: Any, kind: LabelKind | None = None
+) -> dict[int, float] | None:
+    """Weights for all classes: Keras takes those left out as 1 for arrays, but not for data sets.
+
+    Args:
+        class_weight: By the number of the class.
+        y: All labels; None: not known.
+        kind: What labels the model takes; says how many classes there are where `y` does not.
+    """
+    if not class_weight:
         return class_weight
-    is_one_hot = y.ndim > 1 and y.shape[-1] > 1
-    last = y.shape[-1] - 1 if is_one_hot else round(float(y.max()))
+    if hasattr(y, "shape"):
+        is_one_hot = y.ndim > 1 and y.shape[-1] > 1
+        last = y.shape[-1] - 1 if is_one_hot else round(float(y.max()))
+    elif kind is not None:
+        last = kind.n_classes - 1
+    else:
+        return class_weight
     return {c: class_weight.get(c, 1.0) for c in range(max(last, *class_weight) + 1)}

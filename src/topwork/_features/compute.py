@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import keras
 import numpy as np
 
 from topwork._data.ragged import even_parts
 from topwork._data.reading import Batch, Source
+from topwork._data.source import joined
 from topwork._errors import InputError
 from topwork._features.frozen_part import FrozenPart, in_full_batches
 from topwork._features.sinks import Sink, StoredRows
@@ -64,8 +64,8 @@ def compute_table(
         layout=frozen.layout,
         read=read,
         views=views,
-        y=reader.joined("y"),
-        sample_weight=reader.joined("sample_weight"),
+        y=joined(reader.parts, "y"),
+        sample_weight=joined(reader.parts, "sample_weight"),
         batch_lengths=reader.batch_lengths,
         n_computed=sink.n_computed,
         place=place,
@@ -141,7 +141,7 @@ class _Reader:
         views: int,
     ) -> None:
         self._source, self._check, self._augment, self._views = source, check, augment, views
-        self._parts: list[Batch] = []
+        self.parts: list[Batch] = []
         self.batch_lengths: list[int] = []
 
     def images(self, advance: Callable[[int], None]) -> Iterator[tuple[list[Any], Any]]:
@@ -149,7 +149,7 @@ class _Reader:
         n_before = 0
         for batch in self._source.batches():
             self._check(batch.inputs, batch.y, batch.sample_weight)
-            self._parts.append(dataclasses.replace(batch, inputs=[]))
+            self.parts.append(dataclasses.replace(batch, inputs=[]))
             self.batch_lengths.append(len(batch))
             first = np.arange(n_before, n_before + len(batch)) * self._views
             for view in range(self._views):
@@ -157,9 +157,3 @@ class _Reader:
                     yield self._augment(part) if self._augment else part, (first + view)[where]
             n_before += len(batch)
             advance(n_before)
-
-    def joined(self, name: str) -> Any:
-        parts = [getattr(part, name) for part in self._parts]
-        if not parts or parts[0] is None:
-            return None
-        return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)

@@ -8,10 +8,10 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from topwork._data.data_sets import untuned
+from topwork._data.inputs import map_arrays
 from topwork._features.rows import RowLayout
 from topwork._store.index import Locations
 from topwork._store.shards import Bytes
@@ -77,7 +77,7 @@ class Table:
         table = weakref.proxy(self)
         # Tensors, because the function below refers to them; arrays would be copied into its graph.
         labels = [
-            keras.tree.map_structure(tf.convert_to_tensor, part)
+            map_arrays(tf.convert_to_tensor, part)
             for part in (self.y, self.sample_weight)
             if part is not None
         ]
@@ -85,7 +85,7 @@ class Table:
             _as_it_is(
                 lambda image, row: (
                     table._features(row),
-                    *keras.tree.map_structure(lambda part: tf.gather(part, image), labels),
+                    *map_arrays(lambda part: tf.gather(part, image), labels),
                 )
             ),
             num_parallel_calls=tf.data.AUTOTUNE,

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from topwork._errors import InputError
-from topwork._private_keras import compile_config
+from topwork._private_keras import compile_config, inner_layers
 
 
 def require_compiled(model: keras.Model) -> None:
@@ -17,6 +17,30 @@ def require_compiled(model: keras.Model) -> None:
             f"{model.name!r} was not compiled. Call model.compile(optimizer=..., loss=...), or make "
             "the head with add_head, which does."
         )
+    if not _has_loss(model):
+        received = "None" if model.loss is None else "None for every output"
+        raise InputError(
+            f"{model.name!r} was compiled without a loss, and has nothing to train for. Received: "
+            f"loss={received}. Call model.compile(optimizer=..., loss=...), or make the head with "
+            "add_head, which does."
+        )
+
+
+def _has_loss(model: keras.Model) -> bool:
+    """Whether there is one in `compile`, or may be one in a layer (`add_loss`) or a step of one's own."""
+    has_step = any(
+        getattr(type(model), name) is not getattr(keras.Model, name)
+        for name in ("compute_loss", "train_step")
+    )
+    given = keras.tree.flatten(model.loss)
+    may_add = any(map(_may_add_a_loss, inner_layers(model, recursive=True)))
+    return has_step or may_add or any(each is not None for each in given)
+
+
+def _may_add_a_loss(layer: keras.Layer) -> bool:
+    """A loss is added when the layer is called. The penalties of Keras' own are none to train for."""
+    is_own = type(layer).__module__.partition(".")[0] != "keras"
+    return is_own or getattr(layer, "activity_regularizer", None) is not None
 
 
 def compile_arguments(model: keras.Model) -> dict[str, Any]:

@@ -7,11 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from topwork._data.augmenting import (
     PASS_AUGMENT,
-    augmented_anew,
     check_augment,
     on_arrays,
     warn_of_one_view,
@@ -21,7 +19,6 @@ from topwork._data.imbalance import labels_at_once, warn_of_rare_classes
 from topwork._data.origin import learn_names, targets_of
 from topwork._data.randomness import about_randomness
 from topwork._data.reading import Source, build_sequential
-from topwork._data.shared_images import shared_images
 from topwork._data.weighting import complete
 from topwork._errors import InputError, public, verb, warn
 from topwork._features.computation import Computation, Run, open_cache
@@ -35,8 +32,9 @@ from topwork._private_keras import changed_since_compile
 from topwork._training.checkpoints import warn_of_h5
 from topwork._training.convergence import rates_restored, say_if_not_converged
 from topwork._training.data_arguments import Data, weighted
+from topwork._training.plainly import fit_plainly
 from topwork._training.schedule import Schedule
-from topwork._training.step import build_metrics, is_distributed, make_functions, takes_features
+from topwork._training.step import build_metrics, is_distributed, takes_features
 from topwork._voice import say
 
 
@@ -157,7 +155,7 @@ def fit(
         if needs_units(model):
             set_units(model, targets_of(x, train))
         with rates_restored(callbacks):
-            history = _fit_plainly(model, train, validation, augment, schedule)
+            history = fit_plainly(model, train, validation, augment, schedule)
         say_if_not_converged(model, history, callbacks, None, verbose)
         return history
     warn_of_one_view(augment, views)
@@ -235,41 +233,6 @@ def _looked_through(
     if validation is not None:
         validation = Guard(model, "the validation data", warns=False).look_through(validation)
     return train, validation
-
-
-def _fit_plainly(
-    model: keras.Model, train: Source, validation: Source | None, augment: Any, schedule: Schedule
-) -> keras.callbacks.History:
-    for source, name in ((train, "training data"), (validation, "validation data")):
-        if source is not None:
-            Guard(model, f"the {name}", raises=False).look_through(source)  # warns of pixels
-    if validation is not None:
-        shared = shared_images(train, validation)
-        if shared is not None and train.is_in_memory and validation.is_in_memory:
-            shared.look_through()
-            shared.warn()
-        elif shared is not None:
-            shared.warn_of_files()
-    x, y, sample_weight = train.given
-    if augment is not None:
-        x = augmented_anew(augment, model, x, y, sample_weight, schedule.batch_size, schedule.shuffle)
-        y = sample_weight = None
-    elif isinstance(x, tf.data.Dataset) and schedule.batch_size is not None:
-        x = x.unbatch().batch(schedule.batch_size)
-    arguments = schedule.for_keras()
-    arguments["class_weight"] = complete(schedule.class_weight, y)
-    if not isinstance(x, tf.data.Dataset):
-        arguments.update(batch_size=schedule.batch_size, shuffle=schedule.shuffle)
-    held_out = None if validation is None else _for_validation(validation)
-    make_functions(model)
-    return model.fit(x, y, sample_weight=sample_weight, validation_data=held_out, **arguments)
-
-
-def _for_validation(source: Source) -> Any:
-    x, y, sample_weight = source.given
-    if y is None:
-        return x
-    return (x, y) if sample_weight is None else (x, y, sample_weight)
 
 
 def _fit_on_features(
