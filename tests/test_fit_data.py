@@ -489,7 +489,9 @@ RANDOM: dict[str, Callable[[], tf.data.Dataset]] = {
     "brightness": lambda: with_image(lambda image: tf.image.random_brightness(image, 0.2)),
     "hue": lambda: with_image(lambda image: tf.image.random_hue(image, 0.2)),
     "crop": lambda: with_image(lambda image: tf.image.random_crop(image, (4, 4, 3))),
-    "stateless": lambda: with_image(lambda i: tf.image.stateless_random_flip_up_down(i, (1, 2))),
+    "stateless": lambda: with_image(
+        lambda i: tf.image.stateless_random_flip_up_down(i, tf.random.uniform((2,), 0, 9, tf.int32))
+    ),
     "shuffled pixels": lambda: with_image(tf.random.shuffle),
     "uniform": lambda: with_noise(lambda: tf.random.uniform(SHAPE)),
     "normal": lambda: with_noise(lambda: tf.random.normal(SHAPE)),
@@ -533,6 +535,14 @@ FIXED: dict[str, Callable[[], tf.data.Dataset]] = {
     "steps": lambda: dataset().shuffle(9).repeat(2).cache().batch(4).take(3).skip(1).prefetch(2),
     "interleave": lambda: tf.data.Dataset.range(3).interleave(lambda _: dataset().shuffle(3)).batch(4),
     "resize": lambda: with_image(lambda image: tf.image.resize(image, (4, 4))),
+    "a seed that stays": lambda: with_image(lambda i: tf.image.stateless_random_hue(i, 0.2, (1, 2))),
+    "all of shuffled images": lambda: (
+        dataset().shuffle(9).skip(0).shard(1, 0).batch(4, drop_remainder=True)
+    ),
+    "numbered": lambda: dataset().shuffle(9).enumerate().map(lambda i, pair: pair).batch(4),
+    "chosen": lambda: tf.data.Dataset.choose_from_datasets(
+        [dataset(), dataset()], tf.data.Dataset.range(2).repeat(20)
+    ).batch(4),
     "layer at rest": lambda: dataset().batch(4).map(lambda x, y: (FLIP(x, training=False), y)),
     "python": lambda: with_image(
         lambda image: tf.ensure_shape(tf.numpy_function(np.copy, [image], tf.float32), SHAPE)
@@ -597,7 +607,39 @@ CHANGING: dict[str, tuple[Callable[[], tf.data.Dataset], str]] = {
         "a part of shuffled images.*another one in each epoch",
     ),
     "the rest of shuffled images": (lambda: dataset().shuffle(20).skip(8).batch(4), "a part of shuffled"),
+    "the whole batches of shuffled images": (
+        lambda: dataset().shuffle(20).batch(3, drop_remainder=True),
+        r"a part of shuffled images \(BatchDataset after shuffle\)",
+    ),
+    "labels of other images": (
+        lambda: tf.data.Dataset.zip(part(IMAGES).shuffle(20), part(CLASSES)).batch(4),
+        r"a use of the order of shuffled images \(Zip\)",
+    ),
+    "every second of shuffled images": (
+        lambda: dataset().shuffle(20).enumerate().filter(lambda i, _: i % 2 == 0).batch(4),
+        r"a use of the order of shuffled images \(Zip\)",
+    ),
+    "each with the one before": (
+        lambda: part(IMAGES).shuffle(20).scan(tf.zeros(SHAPE), lambda last, i: (i, last)).batch(4),
+        r"a use of the order of shuffled images \(Scan\)",
+    ),
+    "a part of shuffled images in each of several": (
+        lambda: tf.data.Dataset.range(3).flat_map(lambda _: dataset().shuffle(20).take(2)).batch(4),
+        r"a use of the order of shuffled images \(Take\)",
+    ),
+    "chosen at random": (
+        lambda: tf.data.Dataset.choose_from_datasets([dataset(), dataset()], coins()).batch(4),
+        r"a use of the order of shuffled images \(DirectedInterleave\)",
+    ),
 }
+
+
+def part(array: Any) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensor_slices(array)
+
+
+def coins() -> tf.data.Dataset:
+    return tf.data.Dataset.random(rerandomize_each_iteration=True).map(lambda i: i % 2).take(20)
 
 
 @pytest.mark.parametrize("case", CHANGING)
@@ -638,6 +680,24 @@ class Reordered(Batches):
         self.order = np.random.default_rng(1).permutation(N_IMAGES)
 
 
+class Begins(ByEpoch):
+    def on_epoch_begin(self) -> None:
+        self.epoch += 1
+
+    def on_epoch_end(self) -> None:
+        pass
+
+
+class Shrinks(Batches):
+    n = 3
+
+    def __len__(self) -> int:
+        return self.n
+
+    def on_epoch_end(self) -> None:
+        self.n = 2
+
+
 class OtherLabels(Reordered):
     def __getitem__(self, index: int) -> Any:
         images, _ = super().__getitem__(index)
@@ -656,7 +716,7 @@ class LateNoise(Batches):
 
 
 def test_what_on_epoch_end_draws_anew() -> None:
-    for changing in (ByEpoch(), OtherLabels()):
+    for changing in (ByEpoch(), OtherLabels(), Begins(), Shrinks()):
         assert randomness_in(changing) == "other images or labels after its on_epoch_end"
     assert randomness_in(Reordered()) is None
 

@@ -187,19 +187,20 @@ def constant_below(dataset: Any) -> bool:
     return type(dataset).__name__ == "CacheDataset" or getattr(dataset, "is_constant", False) is True
 
 
-_PARTS = ("_TakeDataset", "_SkipDataset", "_ShardDataset", "_TakeWhileDataset")
+_BATCHES = ("_BatchDataset", "_ParallelBatchDataset", "_PaddedBatchDataset")
+_PARTS = ("_TakeDataset", "_SkipDataset", "_ShardDataset", "_TakeWhileDataset", *_BATCHES)
 
 
 def dataset_steps(dataset: Any) -> Iterator[tuple[str, bool, Any]]:
     """The name of each step of a dataset, whether it leaves images out, and what it was made from.
 
-    What does not change stays away: below `.cache()`, a shuffle that keeps its order, and a `take` of at
-    least as many as there are.
+    What does not change stays away: below `.cache()`, a shuffle that keeps its order, and what leaves no
+    image out, such as a `take` of at least as many as there are.
     """
     if constant_below(dataset):
         return
     name, inputs = type(dataset).__name__, list(dataset._inputs())
-    is_part = name in _PARTS and not _takes_all(dataset, inputs[0])
+    is_part = name in _PARTS and not _takes_all(dataset, name, inputs[0])
     keeps_order = getattr(dataset, "_reshuffle_each_iteration", True) is False
     if not (name == "_ShuffleDataset" and keeps_order):
         yield name, is_part, inputs[0] if inputs else dataset
@@ -207,10 +208,17 @@ def dataset_steps(dataset: Any) -> Iterator[tuple[str, bool, Any]]:
         yield from dataset_steps(each)
 
 
-def _takes_all(dataset: Any, inputs: Any) -> bool:
-    count, size = int(getattr(dataset, "_count", -1)), int(inputs.cardinality())
-    is_take = type(dataset).__name__ == "_TakeDataset"
-    return is_take and (count < 0 or 0 <= size <= count)
+def _takes_all(dataset: Any, name: str, inputs: Any) -> bool:
+    size = int(inputs.cardinality())
+    if name in _BATCHES:
+        drops = bool(getattr(dataset, "_drop_remainder", False))
+        return not drops or size == 0 or (size > 0 and size % int(dataset._batch_size) == 0)
+    if name == "_ShardDataset":
+        return int(dataset._num_shards) == 1
+    count = int(getattr(dataset, "_count", -1))
+    if name == "_SkipDataset":
+        return count == 0
+    return name == "_TakeDataset" and (count < 0 or 0 <= size <= count)
 
 
 def gpu_memory() -> int:

@@ -171,6 +171,7 @@ def _from_py_dataset(model: keras.Model, dataset: keras.utils.PyDataset, steps: 
     endless = "the PyDataset is endless (its num_batches is None)" if n_batches is None else None
 
     def batches() -> Iterator[Batch]:
+        begin_epoch(dataset)
         numbers = itertools.count() if n_batches is None else range(n_batches)
         yield from paired_batches(model, items(dataset, numbers))
 
@@ -195,6 +196,18 @@ def items(dataset: keras.utils.PyDataset, numbers: Iterable[int]) -> Iterator[An
             yield element
 
 
+def begin_epoch(dataset: keras.utils.PyDataset) -> None:
+    """Call its `on_epoch_begin`, which is younger than Keras' other methods."""
+    getattr(dataset, "on_epoch_begin", lambda: None)()
+
+
+def has_epochs(dataset: keras.utils.PyDataset) -> bool:
+    """Whether it does something between epochs."""
+    own, kind = keras.utils.PyDataset, type(dataset)
+    names = ("on_epoch_begin", "on_epoch_end")
+    return any(getattr(kind, name, None) is not getattr(own, name, None) for name in names)
+
+
 class MappedPyDataset(keras.utils.PyDataset):
     """Another PyDataset: of each batch, and its number, what a function makes of it."""
 
@@ -211,7 +224,7 @@ class MappedPyDataset(keras.utils.PyDataset):
         return self._function(self._dataset[index], index)
 
     def on_epoch_begin(self) -> None:
-        getattr(self._dataset, "on_epoch_begin", lambda: None)()  # younger than other methods
+        begin_epoch(self._dataset)
 
     def on_epoch_end(self) -> None:
         self._dataset.on_epoch_end()

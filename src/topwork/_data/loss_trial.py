@@ -31,7 +31,8 @@ def compilation_problem(model: keras.Model, y: Any, sample_weight: Any, n_images
     """
     if not _can_be_tried(model):
         return None
-    outputs = keras.tree.map_structure(lambda each: _output(each, n_images), model.output)
+    made = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
+    outputs = keras.tree.map_structure(lambda each: _output(each, n_images), made)
     given = [map_arrays(_spec, part) for part in (y, sample_weight)]
     known = _FITTING.setdefault(compilation(model), set())
     key = str([map_arrays(lambda spec: (*spec.shape[1:], spec.dtype), part) for part in given])

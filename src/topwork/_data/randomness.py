@@ -11,10 +11,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from topwork._data.data_sets import items
+from topwork._data.data_sets import begin_epoch, has_epochs, items
 from topwork._data.ragged import array_of
 from topwork._errors import warn
-from topwork._private_keras import constant_below, dataset_functions, dataset_steps, is_stateful
+from topwork._private_keras import (
+    constant_below,
+    dataset_functions,
+    dataset_inputs,
+    dataset_steps,
+    is_stateful,
+    repeated_forever,
+)
 
 # Shuffling is not among them: it changes the order of the images, not the images.
 _RANDOM_OPERATION = re.compile(
@@ -24,6 +31,9 @@ _RANDOM_OPERATION = re.compile(
 )
 # The name of the operation in which topwork's own reader runs Python: it gives a file's pixels, always.
 READS_FILES = "topwork_reads_a_file"
+_STATELESS = re.compile("Stateless")
+# Steps inside the functions of others, by which the order that images come in may change them.
+_BY_ORDER = re.compile("(Take|Skip|Shard|Zip|Scan|TakeWhile)Dataset.*")
 _PYTHON_OPERATION = re.compile(r"(Eager)?PyFunc.*")
 _VARIABLE_OPERATION = re.compile(r"(Read|Assign\w*)VariableOp|ResourceGather.*|VarHandleOp")
 # Stateful by name, though what they give does not change: calls, branches and loops (what is inside of
@@ -80,26 +90,57 @@ def _changes_in_dataset(dataset: tf.data.Dataset) -> str | None:
     if constant_below(dataset):
         return None
     operations = set(_operations(dataset))
-    for pattern, what in (
-        (_RANDOM_OPERATION, "random operations in its map functions"),
-        (_VARIABLE_OPERATION, "variables that its map functions read"),
-    ):
-        found = sorted(filter(pattern.fullmatch, operations))
-        if found:
-            return f"{what} ({', '.join(found[:3])})"
+    drawn, variables = (
+        sorted(filter(pattern.fullmatch, operations))
+        for pattern in (_RANDOM_OPERATION, _VARIABLE_OPERATION)
+    )
     is_python = any(map(_PYTHON_OPERATION.fullmatch, operations))
     stateful = sorted(
         op for op in operations if has_changing_state(op) and not _PYTHON_OPERATION.fullmatch(op)
     )
+    # What is stateless gives the same of the same seed, which something else would have to change.
+    if drawn and (variables or stateful or not all(map(_STATELESS.match, drawn))):
+        return f"random operations in its map functions ({', '.join(drawn[:3])})"
+    if variables:
+        return f"variables that its map functions read ({', '.join(variables[:3])})"
     if stateful:
         return f"operations with a state in its map functions ({', '.join(stateful[:3])})"
     steps = _changing_steps(dataset)
     if steps is not None:
         return steps
-    # The graph does not show what Python code does: it has to be tried.
-    if is_python and _differs_when_read_twice(dataset):
-        return "Python code, and images that differ when it is read twice"
+    # The graph does not show what Python code does, or what the order is used for: it has to be tried.
+    by_order = _uses_shuffled_order(dataset, operations)
+    if (is_python or by_order) and _differs_when_read_twice(dataset):
+        if is_python:
+            return "Python code, and images that differ when it is read twice"
+        return (
+            f"a use of the order of shuffled images ({by_order}), and what differs when it is read twice"
+        )
     return None
+
+
+def _uses_shuffled_order(dataset: tf.data.Dataset, operations: set[str]) -> str | None:
+    """A step that may make other images of what comes in another order; None if there is none."""
+    inner = sorted(op for op in operations if _BY_ORDER.fullmatch(op))
+    if inner and any(op.startswith("ShuffleDataset") for op in operations):
+        return inner[0].partition("Dataset")[0]
+    return _step_by_order(dataset)
+
+
+def _step_by_order(dataset: tf.data.Dataset) -> str | None:
+    if constant_below(dataset):
+        return None
+    name, inputs = type(dataset).__name__, dataset_inputs(dataset)
+    is_combined = name in ("_ZipDataset", "_ScanDataset") and any(map(_is_shuffled_anew, inputs))
+    # What chooses between data sets is hidden from reading.
+    is_chosen = name == "_DirectedInterleaveDataset" and type(inputs[0]).__name__ == "_VariantDataset"
+    if is_combined or is_chosen:
+        return name.strip("_").removesuffix("Dataset")
+    return next(filter(None, map(_step_by_order, inputs)), None)
+
+
+def _is_shuffled_anew(dataset: tf.data.Dataset) -> bool:
+    return any(name == "_ShuffleDataset" for name, _, _ in dataset_steps(dataset))
 
 
 def has_changing_state(operation: str) -> bool:
@@ -112,10 +153,13 @@ def _differs_when_read_twice(dataset: tf.data.Dataset) -> bool:
     once, again = (list(_digests(dataset.take(_MOST_BATCHES))) for _ in range(2))
     if once == again:
         return False
-    if not set(once) & set(again):
+    finite = (
+        repeated_forever(dataset) if dataset.cardinality() == tf.data.INFINITE_CARDINALITY else dataset
+    )
+    if not set(once) & set(again) or finite is None:
         return True
     # Some images came again. Perhaps all do, in another order: only reading all of them tells.
-    once, again = (sorted(_digests(dataset)) for _ in range(2))
+    once, again = (sorted(_digests(finite)) for _ in range(2))
     return once != again
 
 
@@ -125,10 +169,7 @@ def _changing_steps(dataset: tf.data.Dataset) -> str | None:
     if any(name == "_RandomDataset" for name, _, _ in steps):
         return "a random data set in it"
     for name, is_part, below in steps:
-        shuffles = (
-            any(each == "_ShuffleDataset" for each, _, _ in dataset_steps(below)) if is_part else False
-        )
-        if shuffles:
+        if is_part and _is_shuffled_anew(below):
             return (
                 f"a part of shuffled images ({name.strip('_')} after shuffle), another one in each epoch"
             )
@@ -144,14 +185,14 @@ def _operations(dataset: tf.data.Dataset) -> Iterator[str]:
 
 
 def _changes_in_py_dataset(dataset: keras.utils.PyDataset) -> str | None:
-    n_batches = int(dataset.num_batches)
-    if type(dataset).on_epoch_end is not keras.utils.PyDataset.on_epoch_end:
-        once = sorted(_digests(items(dataset, range(n_batches))))
+    if has_epochs(dataset):
+        begin_epoch(dataset)
+        once = sorted(_digests(items(dataset, range(int(dataset.num_batches)))))
         dataset.on_epoch_end()
-        again = sorted(_digests(items(dataset, range(n_batches))))
-        if once != again:
-            return "other images or labels after its on_epoch_end"
-        return None
+        begin_epoch(dataset)
+        again = sorted(_digests(items(dataset, range(int(dataset.num_batches)))))  # may be others
+        return None if once == again else "other images or labels after its on_epoch_end"
+    n_batches = int(dataset.num_batches)
     places = np.unique(np.linspace(0, n_batches - 1, min(n_batches, _MOST_BATCHES)).astype(int)).tolist()
     # The generators of older code draw a new order when their first epoch is over.
     once, again = (list(_digests(items(dataset, places))) for _ in range(2))
