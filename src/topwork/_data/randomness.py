@@ -113,9 +113,7 @@ def _changes_in_dataset(dataset: tf.data.Dataset) -> str | None:
     if (is_python or by_order) and _differs_when_read_twice(dataset):
         if is_python:
             return "Python code, and images that differ when it is read twice"
-        return (
-            f"a use of the order of shuffled images ({by_order}), and what differs when it is read twice"
-        )
+        return f"a use of the order of shuffled images ({by_order}), which differs when it is read twice"
     return None
 
 
