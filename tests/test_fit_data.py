@@ -623,23 +623,11 @@ CHANGING: dict[str, tuple[Callable[[], tf.data.Dataset], str]] = {
         lambda: part(IMAGES).shuffle(20).scan(tf.zeros(SHAPE), lambda last, i: (i, last)).batch(4),
         r"a use of the order of shuffled images \(Scan\)",
     ),
-    "a part of shuffled images in each of several": (
-        lambda: tf.data.Dataset.range(3).flat_map(lambda _: dataset().shuffle(20).take(2)).batch(4),
-        r"a use of the order of shuffled images \(Take\)",
-    ),
-    "chosen at random": (
-        lambda: tf.data.Dataset.choose_from_datasets([dataset(), dataset()], coins()).batch(4),
-        r"a use of the order of shuffled images \(DirectedInterleave\)",
-    ),
 }
 
 
 def part(array: Any) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices(array)
-
-
-def coins() -> tf.data.Dataset:
-    return tf.data.Dataset.random(rerandomize_each_iteration=True).map(lambda i: i % 2).take(20)
 
 
 @pytest.mark.parametrize("case", CHANGING)
