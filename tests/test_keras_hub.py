@@ -290,12 +290,29 @@ def by_litert(model, folder):
     return runner(input_layer=IMAGES)["output_0"]
 
 
+# tf2onnx 1.17 writes exact GELU, and KerasHub's depthwise convolution, as operations that ONNX does not
+# have; Swin rolls its windows by one that LiteRT has not. If they learn it, docs/which-backbone.md has to
+# be changed.
+WITH_GELU = ("vit", "vit_without_class_token", "deit", "dinov2", "dinov3", "swin")
+NO_WAY = {
+    by_onnx: dict.fromkeys(WITH_GELU, "Erfc")
+    | dict.fromkeys(("mobilenet_v3", "mobilenet_v4"), "StatefulPartitionedCall"),
+    by_litert: {"swin": "Select TensorFlow op"},
+}
+
+
 @pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")  # for tf2onnx
 @pytest.mark.parametrize("way", [by_saved_model, by_onnx, by_litert])
 @each_family
 def test_exported_it_gives_the_same(family, backbone, way, tmp_path):
     model = model_on(backbone)
-    np.testing.assert_allclose(way(model, tmp_path), model(IMAGES), rtol=1e-4, atol=1e-5)
+    expected = model(IMAGES)  # before it is exported: Keras writes ONNX of what was called
+    problem = NO_WAY.get(way, {}).get(family)
+    if problem is not None:
+        with pytest.raises(Exception, match=problem):
+            way(model, tmp_path)
+        return
+    np.testing.assert_allclose(way(model, tmp_path), expected, rtol=1e-4, atol=1e-5)
 
 
 def preset(folder, converter=None):
