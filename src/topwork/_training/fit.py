@@ -150,27 +150,14 @@ def fit(
     learn_names(model, x)
     halves = None if cache is False else _split(model, train, validation, verbose)
     if halves is None:
-        if augment is not None and train.sample is not None:
-            on_arrays(augment)(train.sample)
-        if needs_units(model):
-            set_units(model, targets_of(x, train))
-        with rates_restored(callbacks):
-            history = fit_plainly(model, train, validation, augment, schedule)
-        say_if_not_converged(model, history, callbacks, None, verbose)
-        return history
-    warn_of_one_view(augment, views)
-    computation = Computation(model, halves.prefix, place, verbose)
-    runs = [Run(train, "training data", augment, views)]
-    if validation is not None:
-        runs.append(Run(validation, "validation data"))
-    tables = computation.tables(*runs)
-    computation.say(tables)
-    warn_of_rare_classes(model, train, tables[0].y, tables[0].sample_weight, class_weight)
-    set_units(model, tables[0].y)
-    sources = [source for source in (train, validation) if source is not None]
-    with rates_restored(callbacks):
-        history = _fit_on_features(model, halves, tables, sources, schedule)
-    n_validation = len(tables[1]) if len(tables) > 1 else None
+        history, n_validation = _fit_on_images(model, x, train, validation, augment, schedule), None
+    else:
+        warn_of_one_view(augment, views)
+        computation = Computation(model, halves.prefix, place, verbose)
+        tables = _tables(computation, train, validation, augment, views)
+        warn_of_rare_classes(model, train, tables[0].y, tables[0].sample_weight, class_weight)
+        history = _fit_on_features(model, halves, tables, [train, validation], schedule)
+        n_validation = len(tables[1]) if len(tables) > 1 else None
     say_if_not_converged(model, history, callbacks, n_validation, verbose)
     return history
 
@@ -235,9 +222,49 @@ def _looked_through(
     return train, validation
 
 
-def _fit_on_features(
-    model: keras.Model, halves: Split, tables: list[Table], sources: list[Source], schedule: Schedule
+def _fit_on_images(
+    model: keras.Model,
+    x: Any,
+    train: Source,
+    validation: Source | None,
+    augment: Callable[[Any], Any] | None,
+    schedule: Schedule,
 ) -> keras.callbacks.History:
+    """Train the whole model in every step, where nothing can be computed once."""
+    if augment is not None and train.sample is not None:
+        on_arrays(augment)(train.sample)  # raises
+    if needs_units(model):
+        set_units(model, targets_of(x, train))
+    with rates_restored(schedule.callbacks):
+        return fit_plainly(model, train, validation, augment, schedule)
+
+
+def _tables(
+    computation: Computation,
+    train: Source,
+    validation: Source | None,
+    augment: Callable[[Any], Any] | None,
+    views: int,
+) -> list[Table]:
+    """The features of the training data, and of the validation data if there is any."""
+    runs = [Run(train, "training data", augment, views)]
+    if validation is not None:
+        runs.append(Run(validation, "validation data"))
+    tables = computation.tables(*runs)
+    computation.say(tables)
+    return tables
+
+
+def _fit_on_features(
+    model: keras.Model,
+    halves: Split,
+    tables: list[Table],
+    given: list[Source | None],
+    schedule: Schedule,
+) -> keras.callbacks.History:
+    """Train what comes after the frozen part on what that gave."""
+    set_units(model, tables[0].y)
+    sources = [source for source in given if source is not None]
     sizes = schedule.batch_sizes(list(map(len, tables)), [source.is_in_memory for source in sources])
     train, *validation = (
         table.dataset(size, shuffle=schedule.shuffle if table is tables[0] else False)
@@ -252,5 +279,5 @@ def _fit_on_features(
     build_optimizer(model)
     if is_distributed(model):
         build_metrics(model, halves.tail, next(iter(train)))
-    with takes_features(model, halves.tail, halves.frontier):
+    with rates_restored(schedule.callbacks), takes_features(model, halves.tail, halves.frontier):
         return model.fit(train, validation_data=next(iter(validation), None), **arguments)
