@@ -467,6 +467,29 @@ def test_a_black_image_is_not_a_scaled_one() -> None:
         tw.fit(make_model(scales=True), dataset(images / 255).batch(2), verbose=0)
 
 
+def test_a_photograph_of_the_night_is_not_a_scaled_one() -> None:
+    images = (IMAGES * 9 / 255).astype("float32")  # resized: not whole
+    tw.fit(make_model(scales=True), images, CLASSES, verbose=0)
+
+
+def test_pixels_of_16_bits_are_warned_of() -> None:
+    images = (IMAGES * 257).astype("uint16")
+    with pytest.warns(
+        UserWarning, match=r"the training data has pixels from .* Of 16 bits, divide them by 257"
+    ):
+        tw.fit(make_model(scales=True), images, CLASSES, verbose=0)
+
+
+def test_training_and_validation_data_are_prepared_alike() -> None:
+    model, scaled = make_model(scales=False), IMAGES / 255
+    message = r"training data go to 2\d\d, and those of the validation data to (1|0\.9).*Prepare both"
+    for held_out in ((scaled, CLASSES), dataset(scaled).batch(4)):
+        with pytest.warns(UserWarning, match=message):
+            tw.fit(model, IMAGES, CLASSES, validation_data=held_out, verbose=0)
+    tw.fit(model, scaled, CLASSES, validation_data=(scaled / 4, CLASSES), verbose=0)
+    tw.fit(model, scaled, CLASSES, validation_data=(scaled * 0, CLASSES), verbose=0)  # black
+
+
 # Random augmentation inside a dataset
 
 

@@ -6,12 +6,16 @@ from typing import Any
 
 from topwork._errors import warn
 
-# What is left of raw pixels after any kind of standardisation; 8-bit photographs go far beyond.
+# What is left of raw pixels after any kind of standardisation; 8-bit photographs go far beyond. What has
+# nothing below 0 was divided, and leaves less: a photograph taken at night has more.
 _LARGEST_STANDARDISED = 16.0
+_LARGEST_DIVIDED = 6.0
 # Of whole numbers, which a dark photograph may have few of.
 _LARGEST_SCALED = 1.0
 # Resizing with bicubic or Lanczos filters goes below 0, by a fraction of 255; a subtracted mean farther.
 _OVERSHOOT = -40.0
+# It goes beyond 255 too, by as much. What goes farther has more than 8 bits.
+_LARGEST_RAW = 400.0
 
 
 def warn_of_scaled_pixels(pixels: Any, expected: tuple[float, float] | None, subject: str) -> None:
@@ -25,13 +29,39 @@ def warn_of_scaled_pixels(pixels: Any, expected: tuple[float, float] | None, sub
     if expected is None or pixels.size == 0 or not pixels.any():  # a black image tells nothing
         return
     low, high = float(pixels.min()), float(pixels.max())
-    is_whole = pixels.dtype.kind in "iu" or (high <= _LARGEST_STANDARDISED and not (pixels % 1).any())
-    largest = _LARGEST_SCALED if is_whole and low >= 0 else _LARGEST_STANDARDISED
-    if high <= largest or low < _OVERSHOOT:
+    if high > _LARGEST_RAW:
+        warn(
+            f"{subject} has pixels from {low:.3g} to {high:.5g}, and the model expects pixels from 0 to "
+            "255. Of 16 bits, divide them by 257; of another range, scale them to 0 to 255."
+        )
+    elif high <= _largest_scaled(pixels, low, high) or low < _OVERSHOOT:
         warn(
             f"{subject} has pixels from {low:.3g} to {high:.3g}, and the model expects raw pixels from 0 "
             f"to 255: its preprocessing is part of it. Leave out your own scaling, {_likely(low, high)}."
         )
+
+
+def _largest_scaled(pixels: Any, low: float, high: float) -> float:
+    """The largest that pixels of this kind are where they were scaled."""
+    if low < 0:
+        return _LARGEST_STANDARDISED
+    is_whole = pixels.dtype.kind in "iu" or (high <= _LARGEST_DIVIDED and not (pixels % 1).any())
+    return _LARGEST_SCALED if is_whole else _LARGEST_DIVIDED
+
+
+def warn_of_unlike_pixels(train: Any, validation: Any) -> None:
+    """Warn if of training and validation pixels the ones are raw, and the others were scaled."""
+    of_train, of_validation = map(_reach, (train, validation))
+    smaller, larger = sorted((of_train, of_validation))
+    if 0 < smaller <= _LARGEST_DIVIDED and larger > _LARGEST_STANDARDISED:
+        warn(
+            f"the pixels of the training data go to {of_train:.3g}, and those of the validation data to "
+            f"{of_validation:.3g}: only the one of them was scaled. Prepare both in the same way."
+        )
+
+
+def _reach(pixels: Any) -> float:
+    return float(abs(pixels).max()) if pixels.size else 0.0
 
 
 def _likely(low: float, high: float) -> str:

@@ -10,9 +10,11 @@ import numpy as np
 
 from topwork._data.classes import class_numbers
 from topwork._data.labels import label_kind
+from topwork._data.pixels import warn_of_unlike_pixels
 from topwork._data.reading import Source, open_source
 from topwork._data.weighting import balanced, class_weights
 from topwork._errors import InputError
+from topwork._networks.pixel_range import expected_range
 from topwork._training.schedule import Schedule, check_fraction, last_part
 
 
@@ -55,11 +57,12 @@ class Data:
             validation = open_source(model, *self.validation, steps=validation_steps)
         except InputError as error:
             raise InputError(f"{error} This is about validation_data.") from error
-        check_same_classes(train, validation)
+        check_alike(model, train, validation)
         return train, validation
 
 
-def check_same_classes(train: Source, validation: Source) -> None:
+def check_alike(model: keras.Model, train: Source, validation: Source) -> None:
+    """Raise if the classes of the two data sets differ, and warn if their pixels do."""
     a, b = train.class_names, validation.class_names
     if a is not None and b is not None and a != b:
         raise InputError(
@@ -67,6 +70,12 @@ def check_same_classes(train: Source, validation: Source) -> None:
             f"{', '.join(b)}: the same number would stand for two classes. Read both with class_names="
             f"{list(a)}."
         )
+    if expected_range(model) is not None or len(model.inputs) > 1:  # else each is judged by itself
+        return
+    samples = [source.sample for source in (train, validation)]
+    pixels = [np.asarray(each[0]) for each in samples if each is not None and np.ndim(each[0]) == 4]
+    if len(pixels) == 2:
+        warn_of_unlike_pixels(*pixels)
 
 
 def weighted(model: keras.Model, train: Source, schedule: Schedule) -> Schedule:

@@ -17,7 +17,7 @@ from topwork._features.computation import Cache
 from topwork._networks.blocks import multiply_adds
 from topwork._networks.graph import steps
 from topwork._private_keras import predict_on_batch
-from topwork._training.data_arguments import check_same_classes
+from topwork._training.data_arguments import check_alike
 from topwork._transfer import choice
 from topwork._transfer.budget import Budget, duration
 from topwork._transfer.choice import Judged
@@ -94,7 +94,7 @@ class Search:
         start = time.perf_counter()
         sources = [each.open(network, SeenLabels(self._task)) for each in self._data]
         if len(sources) > 1:
-            check_same_classes(*sources)
+            check_alike(network, *sources)
         pooled = pooled_features(network, sources, self._cache, self._verbose)
         n_computed = sum(table.n_computed for table in pooled.tables)
         if n_computed:
