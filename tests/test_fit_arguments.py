@@ -77,7 +77,7 @@ class Both:
                 continue
             with pytest.MonkeyPatch.context() as patch:
                 if expect_split:
-                    patch.setattr(fit_module, "_fit_plainly", refuse)
+                    patch.setattr(fit_module, "fit_plainly", refuse)
                 history = tw.fit(model, x, y, **options)
             assert history is model.history
 
