@@ -12,6 +12,8 @@ _LARGEST_STANDARDISED = 16.0
 _LARGEST_DIVIDED = 6.0
 # Of whole numbers, which a dark photograph may have few of.
 _LARGEST_SCALED = 1.0
+# What the brightest pixel of many photographs is at least, as far as it matters here.
+_SMALLEST_RAW = 64.0
 # Resizing with bicubic or Lanczos filters goes below 0, by a fraction of 255; a subtracted mean farther.
 _OVERSHOOT = -40.0
 # It goes beyond 255 too, by as much. What goes farther has more than 8 bits.
@@ -51,17 +53,23 @@ def _largest_scaled(pixels: Any, low: float, high: float) -> float:
 
 def warn_of_unlike_pixels(train: Any, validation: Any) -> None:
     """Warn if of training and validation pixels the ones are raw, and the others were scaled."""
-    of_train, of_validation = map(_reach, (train, validation))
-    smaller, larger = sorted((of_train, of_validation))
-    if 0 < smaller <= _LARGEST_DIVIDED and larger > _LARGEST_STANDARDISED:
+    if not train.size or not validation.size:
+        return
+    scaled = [_is_scaled(each) for each in (train, validation)]
+    of_train, of_validation = (float(each.max()) for each in (train, validation))
+    if None not in scaled and len(set(scaled)) == 2 and max(of_train, of_validation) > _SMALLEST_RAW:
         warn(
             f"the pixels of the training data go to {of_train:.3g}, and those of the validation data to "
             f"{of_validation:.3g}: only the one of them was scaled. Prepare both in the same way."
         )
 
 
-def _reach(pixels: Any) -> float:
-    return float(abs(pixels).max()) if pixels.size else 0.0
+def _is_scaled(pixels: Any) -> bool | None:
+    """None where there is no telling."""
+    if not pixels.any():
+        return None
+    low, high = float(pixels.min()), float(pixels.max())
+    return high <= _largest_scaled(pixels, low, high)
 
 
 def _likely(low: float, high: float) -> str:
