@@ -201,9 +201,9 @@ class TestErrors:
         self.fails(rf"{valid} 0.5.", (X, Y + 0.5))
 
     def test_labels_of_another_form(self) -> None:
-        message = r"one-hot of 3 columns.*Received: ndarray of shape \(5, 4\) and type float32. Where"
+        message = r"one-hot of 3 columns.*Received: ndarray of shape \(5, 4\) and type float32. Pass"
         self.fails(message, (X, np.zeros((5, 4))))
-        self.fails(r"ndarray of shape \(5,\) and type <U3. Where they are", (X, np.array(["red"] * 5)))
+        self.fails(r"ndarray of shape \(5,\) and type <U3. Number the", (X, np.array(["red"] * 5)))
 
     def test_labels_of_several_classes(self) -> None:
         labels = np.eye(3)[Y]

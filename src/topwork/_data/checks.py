@@ -8,17 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from topwork._data.label_checks import LabelCheck
 from topwork._data.labels import LabelKind as LabelKind
-from topwork._data.labels import (
-    ignored_class,
-    label_kinds,
-    label_problem,
-    losses_of,
-    output_names,
-    type_problem,
-)
 from topwork._data.labels import label_kind as label_kind
-from topwork._data.loss_trial import compilation_problem
 from topwork._data.pixels import warn_of_scaled_pixels as warn_of_scaled_pixels
 from topwork._data.ragged import even_parts
 from topwork._data.source import Source
@@ -50,7 +42,7 @@ class Guard:
         self._data_name, self._raises = data_name, raises
         self._input_names = [tensor.name for tensor in model.inputs]
         self._range = expected_range(model) if warns else None
-        self._labels = _LabelCheck(model) if labelled and raises else None
+        self._labels = LabelCheck(model) if labelled and raises else None
         self.n_seen = 0
 
     def check(self, inputs: list[Any], y: Any, sample_weight: Any = None) -> None:
@@ -65,10 +57,14 @@ class Guard:
 
     def look_through(self, source: Source) -> Source:
         """The data, after all of what is in memory was checked, and of other data the first batch."""
+        if self._labels is not None and not source.is_in_memory:
+            self._labels.check_known(source, self._data_name)
         first = [] if source.first is None else [source.first]
         for batch in source.batches() if source.is_in_memory else first:
             self.check(batch.inputs, batch.y, batch.sample_weight)
         self.check_not_empty()
+        if self._labels is not None and source.is_in_memory:
+            self._labels.warn_of_others(source.given[1], self._data_name)
         return dataclasses.replace(source, is_checked=True) if source.is_in_memory else source
 
     def check_not_empty(self) -> None:
@@ -95,58 +91,3 @@ class Guard:
             f"image {first} (counted from 0). Find out where they come from, a division by zero for "
             "example, and leave such images out."
         )
-
-
-class _LabelCheck:
-    """The labels of each output against what its loss takes."""
-
-    def __init__(self, model: keras.Model) -> None:
-        names = output_names(model)
-        self._model = model
-        self._kinds = dict(zip(names, label_kinds(model), strict=True))
-        self._losses = dict(zip(names, losses_of(model), strict=True))
-        self._ignored = ignored_class(model)
-
-    def check(self, y: Any, sample_weight: Any, subject: str, n_before: int, n_images: int) -> None:
-        """Raise unless the labels of a batch are what the losses take."""
-        if y is None and any(self._kinds.values()):
-            raise InputError(
-                f"{subject} has no labels. Pass them as y, or as (images, labels) in a dataset."
-            )
-        problem, output = None, ""
-        for name, labels in [] if y is None else self._by_output(y, subject):
-            problem = problem or self._problem(name, labels)
-            if problem:
-                output = f", for the output {name!r}," if len(self._kinds) > 1 else ""
-                break
-        if n_before == 0 and not problem:
-            problem = compilation_problem(self._model, y, sample_weight, n_images)
-        if problem:
-            raise InputError(
-                f"{subject} has{output} {problem}. First seen in images {n_before} to "
-                f"{n_before + n_images - 1}."
-            )
-
-    def _problem(self, name: str, labels: Any) -> str | None:
-        kind, loss = self._kinds[name], self._losses[name]
-        if kind is not None:
-            return label_problem(labels, kind, self._ignored)
-        return None if loss is None else type_problem(labels)
-
-    def _by_output(self, y: Any, subject: str) -> list[tuple[str, Any]]:
-        names = list(self._kinds)
-        if isinstance(y, dict):
-            unknown = [key for key in y if key not in names]
-            if unknown:
-                raise InputError(
-                    f"{subject} has labels for {unknown[0]!r}, and the outputs are named "
-                    f"{', '.join(names)}. Rename them."
-                )
-            return [(name, y[name]) for name in y if y[name] is not None]
-        flat = keras.tree.flatten(y)
-        if len(flat) != len(names):
-            raise InputError(
-                f"{subject} has {len(flat)} arrays of labels, and the model {len(names)} outputs: "
-                f"{', '.join(names)}. Each output needs labels of its own."
-            )
-        return [pair for pair in zip(names, flat, strict=True) if pair[1] is not None]

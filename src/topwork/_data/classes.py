@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from topwork._data.arrays import with_numbers
+from topwork._data.labels import number_advice
 from topwork._errors import InputError, described, listed
 
 Classes = npt.NDArray[np.int64]
@@ -59,12 +61,13 @@ def class_numbers(y: Any, subject: str, n_classes: int | None = None) -> Classes
     """
     labels = _present(y, subject)
     is_rows = labels.ndim == 2 and labels.shape[1] > 1 and n_classes in (None, labels.shape[1])
-    if labels.dtype.kind not in "biuf" or not (is_rows or labels.ndim == 1 or labels.size == len(labels)):
+    is_column = labels.ndim > 0 and labels.size == len(labels)
+    if labels.dtype.kind not in "biuf" or not (is_rows or is_column):
         columns = "" if n_classes is None else f" of {n_classes} columns"
+        advice = number_advice(labels) or "Pass an array of shape (images,)"
         raise InputError(
             f"labels must be class numbers, or one-hot{columns}, one for each image, and {subject} has "
-            f"other ones. Received: {described(y)}. Where they are names, number the classes, "
-            "np.unique(labels, return_inverse=True)[1]."
+            f"other ones. Received: {described(y)}. {advice}."
         )
     return _from_one_hot(labels, subject) if is_rows else _whole(labels.ravel(), subject, n_classes)
 
@@ -177,12 +180,18 @@ def _present(y: Any, subject: str) -> Any:
         raise InputError(
             f"{subject} has no labels. Pass (images, labels), or a data set of batches of both."
         )
+    if isinstance(y, (tuple, list, dict)):
+        raise InputError(
+            f"the labels of {subject} must be one array, with an entry for each image. Received: "
+            f"{described(y)}. Stack the arrays of single images, np.stack(labels), or pass the labels of "
+            "one output."
+        )
     return _as_array(y)
 
 
 def _as_array(y: Any) -> Any:
     """Of several arrays of labels, and of none, an empty one."""
-    return np.empty(0) if y is None or isinstance(y, (tuple, list, dict)) else np.asarray(y)
+    return np.empty(0) if y is None or isinstance(y, (tuple, list, dict)) else with_numbers(np.asarray(y))
 
 
 # How labels are read, by the task.

@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
+from topwork._data.arrays import as_arrays as as_arrays
+from topwork._data.arrays import map_arrays as map_arrays
 from topwork._data.ragged import array_of, is_ragged
 from topwork._errors import InputError
-
-
-def as_arrays(value: Any) -> Any:
-    """The structure with NumPy arrays in it; 64-bit floats become Keras' float, as in `model.fit`.
-
-    A list of plain numbers is one array. Other lists become tuples, as Keras makes them: TensorFlow
-    would stack what is in a list.
-    """
-    if isinstance(value, (list, tuple)) and all(map(np.isscalar, keras.tree.flatten(value))):
-        return _as_array(value)
-    return keras.tree.lists_to_tuples(map_arrays(_as_array, value))
-
-
-def _as_array(leaf: Any) -> Any:
-    array = np.asarray(leaf)
-    return array.astype(keras.config.floatx()) if array.dtype == np.float64 else array
-
-
-def map_arrays(function: Callable[[Any], Any], value: Any) -> Any:
-    """`function` of all that is in a structure, None left as it is."""
-    return keras.tree.map_structure(lambda leaf: None if leaf is None else function(leaf), value)
 
 
 def inputs_of(model: keras.Model, x: Any) -> list[Any]:
@@ -88,10 +68,11 @@ def in_shape(tensor: Any, value: Any) -> Any:
     if is_ragged(array):
         return _each_in_shape(tensor, array)
     if array.dtype.kind in "USO":
+        first = next(iter(array.ravel().tolist()), None)
         raise InputError(
             f"the input {tensor.name!r} takes pixels. Received: an array of type {array.dtype}, the "
-            f"first {array.flat[0]!r}. Files are read by topwork.data.read_folder, or by Keras' "
-            "image_dataset_from_directory."
+            f"first {first!r}. Files are read by topwork.data.read_folder, or by Keras' "
+            "image_dataset_from_directory; or load them, keras.utils.load_img, and stack the arrays."
         )
     if array.ndim == len(tensor.shape) - 1 and tensor.shape[-1] == 1:
         array = array[..., np.newaxis]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -93,9 +94,38 @@ def type_problem(labels: Any) -> str | None:
         first = repr(labels.flat[0:1].tolist()[0]) if labels.size else "missing"
         return (
             f"labels of type {labels.dtype}, the first {first}, and the loss takes numbers. "
-            "Number the classes, names, labels = np.unique(labels, return_inverse=True) for example"
+            f"{number_advice(labels)}"
         )
     return None
+
+
+def number_advice(labels: Any) -> str:
+    """How labels that are no numbers become some; an empty text for what is numbers already."""
+    if labels.dtype.kind in "biuf":
+        return ""
+    values = labels.ravel().tolist()
+    if any(value is None or str(value) in ("nan", "NaT", "<NA>") for value in values):
+        return "Some are missing: leave such images out"
+    if values and all(_is_number(value) for value in values):
+        kind = "float" if any("." in str(value) for value in values) else "int"
+        return f"Make them numbers, labels.astype({kind})"
+    return "Number the classes, names, labels = np.unique(labels, return_inverse=True)"
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except (TypeError, ValueError):
+        return False
+
+
+def rows_without_class(labels: Any, kind: LabelKind | None, sample_weight: Any) -> Any:
+    """Which rows of one-hot labels are all zeros, their weight not being 0: their loss is 0 always."""
+    if kind is None or kind.kind != "categorical" or kind.n_units < 2:
+        return np.zeros(len(labels), bool)
+    is_empty = ~np.asarray(labels != 0).any(axis=1)
+    weights = sample_weight if hasattr(sample_weight, "shape") else None
+    return is_empty if weights is None else is_empty & (weights.reshape(len(labels), -1) != 0).any(axis=1)
 
 
 def _sparse_problem(labels: Any, n_classes: int, ignored: int | None) -> str | None:

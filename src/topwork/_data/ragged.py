@@ -22,7 +22,7 @@ def array_of(leaf: Any) -> Any:
 def is_ragged(array: Any) -> bool:
     """Whether an array is one of arrays."""
     is_of_objects = array is not None and array.dtype == object and array.ndim == 1 and array.size > 0
-    return is_of_objects and hasattr(array[0], "shape")
+    return is_of_objects and getattr(array[0], "ndim", 0) > 0
 
 
 def in_even_parts(function: Callable[[list[Any]], Any], inputs: list[Any]) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +13,7 @@ from topwork._data.data_sets import open_data_set
 from topwork._data.inputs import as_arrays as as_arrays
 from topwork._data.inputs import as_received, in_shape, inputs_in_order, map_arrays
 from topwork._data.origin import class_names_of
+from topwork._data.pairs import refuse_pairs, refuse_place
 from topwork._data.source import Batch as Batch
 from topwork._data.source import Source as Source
 from topwork._data.source import check_lengths, unpacked
@@ -40,11 +40,7 @@ def open_source(
         InputError: The data is of no kind that can be read, is endless or not batched, or does not
             fit the inputs of the model.
     """
-    if isinstance(x, (str, os.PathLike)):
-        raise InputError(
-            f"x is data, and not where it lies. Received: {str(x)!r}. Read a folder of photographs with "
-            "topwork.data.read_folder, or with Keras' image_dataset_from_directory."
-        )
+    refuse_place(x, "x")
     kind, opened = open_data_set(model, x, steps)
     if opened is not None:
         _refuse_separate(y, sample_weight, kind)
@@ -55,7 +51,11 @@ def open_source(
             f"function that yields batches. Received: {type(x).__name__}. Of a generator pass the "
             "function that makes it: the data is read more than once."
         )
-    return _from_arrays(model, *unpacked(model, x, y, sample_weight))
+    rank = len(model.inputs[0].shape)
+    refuse_pairs(x, rank, "x")
+    x, y, sample_weight = unpacked(model, x, y, sample_weight)
+    refuse_pairs(x, rank, "x")
+    return _from_arrays(model, x, y, sample_weight)
 
 
 def build_sequential(model: Any, x: Any) -> None:
@@ -81,8 +81,22 @@ def _refuse_separate(y: Any, sample_weight: Any, kind: str) -> None:
             )
 
 
+def _check_one_array(model: keras.Model, y: Any, n_images: int) -> None:
+    """Raise for a list with an array for each image, which Keras takes as one for each output."""
+    if isinstance(y, tuple) and y and all(part is None for part in y):
+        raise InputError(f"all {len(y)} labels in y are None. Pass a label for each image.")
+    if isinstance(y, tuple) and len(y) == n_images != len(model.outputs):
+        raise InputError(
+            f"y is a list of {n_images} arrays, one for each image, and the labels of an output are one "
+            "array: np.stack(y)."
+        )
+
+
 def _from_arrays(model: keras.Model, x: Any, y: Any, sample_weight: Any) -> Source:
-    given = tuple(map(as_arrays, (x, y, sample_weight)))
+    names = ("x", "y", "sample_weight")
+    given = tuple(map(as_arrays, (x, y, sample_weight), names))
+    if not any(part is not None for part in keras.tree.flatten(given[0])):
+        raise InputError("there are no images: x is None.")
     inputs = [
         array if array is None else in_shape(tensor, array)
         for tensor, array in zip(model.inputs, inputs_in_order(model, given[0]), strict=True)
@@ -91,6 +105,7 @@ def _from_arrays(model: keras.Model, x: Any, y: Any, sample_weight: Any) -> Sour
     n_images = len(whole)
     if n_images == 0:
         raise InputError("there are no images: x is empty.")
+    _check_one_array(model, given[1], n_images)
     check_lengths(whole, "x")
 
     def batches() -> Iterator[Batch]:

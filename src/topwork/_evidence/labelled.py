@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from topwork._data.inputs import as_arrays
+from topwork._data.pairs import refuse_pairs, refuse_place
 from topwork._data.randomness import warn_of_randomness
 from topwork._data.reading import Batch, Source, open_source
 from topwork._errors import InputError, described
@@ -40,6 +40,10 @@ class LabelledData:
 
     def check_kind(self) -> None:
         """Raise for what is neither labelled images as arrays nor a data set."""
+        refuse_place(self.value, f"the {self.name}")
+        refuse_pairs(self.value, 4, f"the {self.name}")
+        if isinstance(self.value, (tuple, list)) and self.value:
+            refuse_pairs(self.value[0], 4, f"x of the {self.name}")
         is_arrays = isinstance(self.value, (tuple, list)) and len(self.value) in (2, 3)
         if not (is_arrays or isinstance(self.value, dict) or _is_data_set(self.value)):
             raise InputError(
@@ -49,7 +53,11 @@ class LabelledData:
 
     def labels(self) -> tuple[Any] | None:
         """Of arrays; None for a data set, which has to be read for them."""
-        return (as_arrays(self.value[1]),) if isinstance(self.value, (tuple, list)) else None
+        return (
+            (as_arrays(self.value[1], f"y of the {self.name}"),)
+            if isinstance(self.value, (tuple, list))
+            else None
+        )
 
     def image_shape(self) -> tuple[int, int, int] | None:
         """(height, width, channels) of images in colour or grey; None if they have not one such shape."""
@@ -66,7 +74,11 @@ class LabelledData:
         elif isinstance(self.value, keras.utils.PyDataset):
             found = keras.utils.unpack_x_y_sample_weight(self.value[0])[0]
         else:
-            found = self.value if isinstance(self.value, dict) else np.asarray(self.value[0])
+            found = (
+                self.value
+                if isinstance(self.value, dict)
+                else as_arrays(self.value[0], f"x of the {self.name}")
+            )
         return found.get("image") if isinstance(found, dict) else found
 
     def open(self, model: keras.Model, seen: SeenLabels) -> Source:

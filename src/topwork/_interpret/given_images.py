@@ -17,6 +17,7 @@ from topwork._data.checks import Guard
 from topwork._data.images import ImageReader, described
 from topwork._data.listing import kind_of_place
 from topwork._data.origin import in_order
+from topwork._data.pairs import refuse_pairs
 from topwork._data.ragged import even_parts
 from topwork._data.reading import open_source
 from topwork._data.unreadable import image_files
@@ -28,6 +29,7 @@ _BATCH_SIZE = 32
 
 def batches_of(model: Any, images: Any, task: Task) -> Iterator[tuple[list[str], Any]]:
     """Titles and pixels, as many images at once as `Model.predict` takes, so that numbers are its own."""
+    refuse_pairs(images, 4, "images")
     if _is_data_set(images):
         yield from _of_data_set(model, images)
         return
@@ -43,9 +45,17 @@ def batches_of(model: Any, images: Any, task: Task) -> Iterator[tuple[list[str],
 def _is_data_set(images: Any) -> bool:
     """Whether it has batches of its own, or labels beside the images."""
     is_pair = isinstance(images, (tuple, list)) and len(images) in (2, 3)
-    is_pair = is_pair and np.ndim(images[0]) == 4 and np.ndim(images[1]) < 4
+    is_pair = is_pair and _rank(images[0]) == 4 and _rank(images[1]) < 4
     kinds = (tf.data.Dataset, keras.utils.PyDataset, dict)
     return isinstance(images, kinds) or is_pair or inspect.isgeneratorfunction(images)
+
+
+def _rank(value: Any) -> int:
+    """How many axes something has as an array; 1 of a list of arrays that differ in size."""
+    try:
+        return np.ndim(value)
+    except ValueError:
+        return 1
 
 
 def _of_data_set(model: Any, data: Any) -> Iterator[tuple[list[str], Any]]:

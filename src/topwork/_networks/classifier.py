@@ -103,12 +103,21 @@ def _last_activation(tensor: Any) -> str:
         node = node_of(tensor)
         operation = node.operation
         if isinstance(operation, keras.Model):
-            (tensor,) = keras.tree.flatten(operation.outputs)
+            tensor, *others = keras.tree.flatten(operation.outputs)
+            if others:
+                return "linear"  # which of them it is, the node does not say
             continue
         name = activation_name(operation)
         if name != "linear" or not isinstance(operation, _PASSING):
             return name
         tensor = node.input_tensors[0]
+
+
+def n_softmax_units(model: Any) -> int:
+    """How many classes the softmax at the end of a model tells apart; 0 if it ends in something else."""
+    outputs = getattr(model, "outputs", None) or []
+    is_vector = len(outputs) == 1 and len(outputs[0].shape) == 2 and outputs[0].shape[1] is not None
+    return int(outputs[0].shape[1]) if is_vector and _last_activation(outputs[0]) == "softmax" else 0
 
 
 def activation_name(operation: Any) -> str:

@@ -129,7 +129,8 @@ def last_part(fraction: float, x: Any, y: Any, sample_weight: Any) -> tuple[Any,
 
     The same images as Keras takes, https://keras.io/api/models/model_training_apis/#fit-method.
     """
-    arrays = [as_arrays(part) for part in (x, y, sample_weight)]
+    names = ("x", "y", "sample_weight")
+    arrays = list(map(as_arrays, (x, y, sample_weight), names))
     flat = [array for array in keras.tree.flatten(arrays) if array is not None]
     if not all(np.ndim(array) > 0 and array.dtype != object for array in flat):
         raise InputError(
