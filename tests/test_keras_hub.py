@@ -271,7 +271,8 @@ def by_saved_model(model, folder):
     import tensorflow as tf
 
     model.export(folder / "served", verbose=False)
-    return np.asarray(tf.saved_model.load(folder / "served").serve(IMAGES))
+    loaded = tf.saved_model.load(folder / "served")  # has the variables, and so has to live
+    return np.asarray(loaded.serve(IMAGES))
 
 
 def by_onnx(model, folder):
