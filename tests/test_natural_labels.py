@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -219,7 +219,7 @@ PAIRS = list(zip(IMAGES, LABELS, strict=True))
 PAIRED: dict[str, Callable[[Any], Any]] = {
     "fit": lambda data: tw.fit(model(), data, verbose=0),
     "fit_head": lambda data: tw.fit_head(model(), data, verbose=0),
-    "compare_cuts": lambda data: tw.compare_cuts(backbone(), data, (IMAGES, LABELS), verbose=0),
+    "compare_cuts": lambda data: tw.compare_cuts(backbone(), data, (IMAGES + 1, LABELS), verbose=0),
     "report": lambda data: tw.interpret.report(model(), data),
     "predict": lambda data: tw.predict(model(), data),
 }
@@ -238,6 +238,25 @@ def test_a_list_of_batches(verb: str) -> None:
         ValueError, match=rf"^{verb}: .* list of 8 \(image, label\), .*map\(np\.stack, zip"
     ):
         PAIRED[verb](PAIRS)
+
+
+def batches_with_lists() -> Iterator[Any]:
+    for images, labels in BATCHES:
+        yield images, list(labels)
+
+
+def batches_with_names() -> Iterator[Any]:
+    yield IMAGES, list(NAMES)
+
+
+@pytest.mark.parametrize("verb", PAIRED)
+def test_a_generator_of_lists(verb: str) -> None:
+    PAIRED[verb](batches_with_lists)
+    if verb in ("fit", "fit_head", "report"):
+        with pytest.raises(
+            ValueError, match=rf"^{verb}: .*Number the classes, names, labels = np\.unique"
+        ):
+            PAIRED[verb](batches_with_names)
 
 
 def test_what_the_message_says_makes_arrays() -> None:

@@ -158,7 +158,9 @@ def _dataset_of(model: keras.Model, make: Callable[[], Any], given: Any) -> tf.d
 
 
 def _arrays_of(element: Any) -> Any:
-    return keras.tree.lists_to_tuples(map_arrays(as_arrays, element))
+    if isinstance(element, (tuple, list)) and len(element) <= 3:
+        return tuple(map(as_arrays, element, ("x", "y", "sample_weight")))
+    return as_arrays(element, "x")
 
 
 def _from_py_dataset(model: keras.Model, dataset: keras.utils.PyDataset, steps: int | None) -> Source:

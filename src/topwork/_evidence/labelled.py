@@ -73,12 +73,12 @@ class LabelledData:
                 return tf.TensorSpec((None, *found.shape), found.dtype)
         elif isinstance(self.value, keras.utils.PyDataset):
             found = keras.utils.unpack_x_y_sample_weight(self.value[0])[0]
+        elif callable(self.value):  # a generator function, read when its images are needed
+            return None
+        elif isinstance(self.value, dict):
+            found = self.value
         else:
-            found = (
-                self.value
-                if isinstance(self.value, dict)
-                else as_arrays(self.value[0], f"x of the {self.name}")
-            )
+            found = as_arrays(self.value[0], f"x of the {self.name}")
         return found.get("image") if isinstance(found, dict) else found
 
     def open(self, model: keras.Model, seen: SeenLabels) -> Source:
