@@ -145,8 +145,9 @@ def network(family):
     keras.utils.set_random_seed(1)
     made = FAMILIES[family]()
     rng = np.random.default_rng(1)
+    interpolates = any("interpolated" in variable.path for variable in made.weights)
     for variable in made.weights:
-        if "interpolated" not in variable.path:  # made of others, by DINOv2
+        if not (interpolates and "position_embeddings" in variable.path):  # made of another, by DINOv2
             variable.assign_add(rng.uniform(0, 0.05, variable.shape))
     return made
 
