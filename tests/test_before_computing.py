@@ -177,11 +177,11 @@ BOTH_LABELS = {"a": LABELS, "b": LABELS.astype("float32")}
 @pytest.mark.parametrize(
     ("compiled", "y", "message"),
     [
-        (({"a": SPARSE},), BOTH_LABELS, r"losses cannot be computed .* Expected keys \['a', 'b'\]"),
+        (({"a": SPARSE},), BOTH_LABELS, r"losses cannot be computed .* Expected keys .*'a', 'b'"),
         (({"a": SPARSE, "c": "mse"},), BOTH_LABELS, r"losses cannot .*found loss.keys.*'c'"),
         (([SPARSE, "mse"], [1.0]), BOTH_LABELS, "losses cannot .*`loss_weights` must match"),
         (({"a": SPARSE, "b": "mse"}, {"c": 1.0}), BOTH_LABELS, "losses cannot .*no such key: a"),
-        (([SPARSE, "mse"], None, ["accuracy"]), BOTH_LABELS, "metrics .* cannot .*Invalid `metrics`"),
+        (([SPARSE, "mse"], None, ["accuracy"]), BOTH_LABELS, "metrics .* cannot .*`metrics`"),
         (([SPARSE, "mse"],), {"a": LABELS}, "labels of shape .*losses cannot .* different structures"),
         (([None, None],), BOTH_LABELS, "'two' was compiled without a loss"),
         (({},), BOTH_LABELS, "'two' was compiled without a loss"),

@@ -186,7 +186,7 @@ class TestFindBadImages:
         assert reasons["dogs/none.jpg"] == "is empty"
         assert reasons["page.jpg"] == "is a web page and no image: its download failed"
         assert reasons["text.jpg"] == "is not an image of a kind that Pillow reads, or is damaged"
-        assert reasons["webp.jpg"].startswith("cannot be decoded (truncated or damaged): ")
+        assert reasons["webp.jpg"].startswith("cannot be decoded")  # Pillow's versions differ
         assert reasons["phone.jpg"].startswith("is a")
 
     def test_a_file_that_cannot_be_opened(self, tmp_path: Path) -> None:

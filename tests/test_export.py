@@ -22,8 +22,8 @@ import tensorflow as tf
 
 import topwork as tw
 from plain_process import PlainProcess, run_without_topwork
+from versions import KERAS
 
-KERAS = tuple(int(part) for part in keras.__version__.split(".")[:2])
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "export.md"
 
 pytestmark = [

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import topwork as tw
+from versions import KERAS
 
 SHAPE = (32, 32, 3)
 IMAGES = np.random.default_rng(0).uniform(0, 255, (4, *SHAPE)).astype("float32")
@@ -29,6 +30,8 @@ UNKNOWN = {"mobilenet": "TrueDivide", "vgg16": "GetItem"}
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_the_way_back(name, tmp_path):
     model, options = made(name, 1)
+    if KERAS < (3, 13) and name == "vgg16":
+        pytest.skip("an older Keras does not even write it")
     model.save(tmp_path / "model.h5")
     # If Keras learns it, docs/export.md has to be changed.
     with pytest.raises(ValueError, match=f"Unknown layer: '{UNKNOWN[name]}'"):
