@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from topwork._data.inputs import map_arrays
 from topwork._data.reading import DEFAULT_BATCH_SIZE, as_arrays
@@ -129,14 +130,14 @@ def last_part(fraction: float, x: Any, y: Any, sample_weight: Any) -> tuple[Any,
 
     The same images as Keras takes, https://keras.io/api/models/model_training_apis/#fit-method.
     """
-    names = ("x", "y", "sample_weight")
-    arrays = list(map(as_arrays, (x, y, sample_weight), names))
-    flat = [array for array in keras.tree.flatten(arrays) if array is not None]
-    if not all(np.ndim(array) > 0 and array.dtype != object for array in flat):
+    if isinstance(x, (tf.data.Dataset, keras.utils.PyDataset)) or callable(x) or hasattr(x, "__next__"):
         raise InputError(
             f"validation_split takes arrays apart, and x is {type(x).__name__}. Make two data sets, "
             "dataset.take(n) and dataset.skip(n), and pass the second as validation_data."
         )
+    names = ("x", "y", "sample_weight")
+    arrays = list(map(as_arrays, (x, y, sample_weight), names))
+    flat = [array for array in keras.tree.flatten(arrays) if array is not None]
     n_images = len(flat[0])
     at = math.floor(n_images * (1.0 - fraction))
     if at in (0, n_images):
