@@ -13,8 +13,13 @@ import tensorflow as tf
 
 from topwork._errors import InputError, described
 
-_DATA_SETS = (tf.data.Dataset, keras.utils.PyDataset)
+DATA_SETS = (tf.data.Dataset, keras.utils.PyDataset)
 _TEXTS = (str, bytes, os.PathLike)
+
+
+def is_data_set(value: Any) -> bool:
+    """Whether it gives batches by itself: a data set, or a function that makes a generator of them."""
+    return isinstance(value, DATA_SETS) or callable(value)
 
 
 def as_arrays(value: Any, name: str = "the data") -> Any:
@@ -53,7 +58,7 @@ def _is_single(leaf: Any) -> bool:
 
 
 def _as_array(leaf: Any, name: str) -> Any:
-    array = None if isinstance(leaf, (*_TEXTS, *_DATA_SETS)) else _converted(leaf, name)
+    array = None if isinstance(leaf, (*_TEXTS, *DATA_SETS)) else _converted(leaf, name)
     if array is None or (array.ndim == 0 and array.dtype.kind in "OUS"):
         raise InputError(
             f"{name} must be an array, a tensor, or a list with an entry for each image. Received: "
@@ -95,7 +100,7 @@ def _advice(leaf: Any) -> str:
             "What lies in a folder, or in a column of a table, is read by topwork.data.read_folder, "
             "photographs also by Keras' image_dataset_from_directory."
         )
-    if isinstance(leaf, _DATA_SETS):
+    if isinstance(leaf, DATA_SETS):
         return "A data set has images and labels in each batch: pass one alone."
     if isinstance(leaf, Iterable):
         return "Make an array of it, np.array(list(...))."

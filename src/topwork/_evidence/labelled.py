@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from topwork._data.arrays import is_data_set
 from topwork._data.inputs import as_arrays
 from topwork._data.pairs import refuse_pairs, refuse_place
 from topwork._data.randomness import warn_of_randomness
@@ -45,7 +46,7 @@ class LabelledData:
         if isinstance(self.value, (tuple, list)) and self.value:
             refuse_pairs(self.value[0], 4, f"x of the {self.name}")
         is_arrays = isinstance(self.value, (tuple, list)) and len(self.value) in (2, 3)
-        if not (is_arrays or isinstance(self.value, dict) or _is_data_set(self.value)):
+        if not (is_arrays or isinstance(self.value, dict) or is_data_set(self.value)):
             raise InputError(
                 f"the {self.name} must be (images, labels) as arrays, a batched tf.data.Dataset or a "
                 f"keras.utils.PyDataset. Received: {described(self.value)}."
@@ -91,10 +92,6 @@ class LabelledData:
                 yield batch
 
         return dataclasses.replace(source, batches=batches)
-
-
-def _is_data_set(value: Any) -> bool:
-    return isinstance(value, (tf.data.Dataset, keras.utils.PyDataset)) or callable(value)
 
 
 def check_data(train: LabelledData, validation: LabelledData, task: str | None) -> SeenLabels:

@@ -9,10 +9,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
+from topwork._data.arrays import DATA_SETS
 from topwork._data.checks import Guard
 from topwork._data.images import ImageReader, described
 from topwork._data.listing import kind_of_place
@@ -46,8 +45,7 @@ def _is_data_set(images: Any) -> bool:
     """Whether it has batches of its own, or labels beside the images."""
     is_pair = isinstance(images, (tuple, list)) and len(images) in (2, 3)
     is_pair = is_pair and _rank(images[0]) == 4 and _rank(images[1]) < 4
-    kinds = (tf.data.Dataset, keras.utils.PyDataset, dict)
-    return isinstance(images, kinds) or is_pair or inspect.isgeneratorfunction(images)
+    return isinstance(images, (*DATA_SETS, dict)) or is_pair or inspect.isgeneratorfunction(images)
 
 
 def _rank(value: Any) -> int:

@@ -9,8 +9,8 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from topwork._data.arrays import is_data_set
 from topwork._data.inputs import map_arrays
 from topwork._data.reading import DEFAULT_BATCH_SIZE, as_arrays
 from topwork._errors import InputError, whole_number
@@ -130,7 +130,7 @@ def last_part(fraction: float, x: Any, y: Any, sample_weight: Any) -> tuple[Any,
 
     The same images as Keras takes, https://keras.io/api/models/model_training_apis/#fit-method.
     """
-    if isinstance(x, (tf.data.Dataset, keras.utils.PyDataset)) or callable(x) or hasattr(x, "__next__"):
+    if is_data_set(x) or hasattr(x, "__next__"):
         raise InputError(
             f"validation_split takes arrays apart, and x is {type(x).__name__}. Make two data sets, "
             "dataset.take(n) and dataset.skip(n), and pass the second as validation_data."
