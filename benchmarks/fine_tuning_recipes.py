@@ -26,11 +26,38 @@ import numpy as np
 import topwork as tw
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-NETWORKS: dict[str, tuple[str, str, dict[str, float]]] = {
-    "MobileNet": ("conv_pw_12_relu", "mobilenet_1_0_224_imagenet_notop.h5", {}),
-    "MobileNet, alpha 0.25": ("conv_pw_13_relu", "mobilenet_2_5_224_imagenet.h5", {"alpha": 0.25}),
-}
 BATCH_SIZE = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """What is fine-tuned.
+
+    Attributes:
+        name: As in `load_backbone`.
+        cut: The layer at which the head is grafted.
+        weights: The file.
+        size: Of the images, in pixels.
+        starts: First layers to train, by name or by index.
+    """
+
+    name: str
+    cut: str
+    weights: str
+    size: int
+    starts: tuple[str, ...]
+
+
+NETWORKS = {
+    "MobileNet": Network(
+        "mobilenet",
+        "conv_pw_12_relu",
+        "mobilenet_1_0_224_imagenet_notop.h5",
+        128,
+        ("conv_dw_12", "conv_dw_8", "conv1"),
+    ),
+    "InceptionV3": Network("inception_v3", "mixed7", "inception_v3_imagenet_notop.h5", 150, ("172",)),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +127,7 @@ def _arguments() -> argparse.Namespace:
     add("--network", default="MobileNet", choices=NETWORKS)
     add("--sets", nargs="+", default=list(accuracy.SETS), choices=accuracy.SETS)
     add("--recipes", nargs="+", default=list(RECIPES), choices=RECIPES)
-    add("--starts", nargs="+", default=["conv_dw_12", "conv_dw_8", "conv1"])
-    add("--size", type=int, default=128, help="of the images, in pixels")
+    add("--starts", nargs="+", help="first layers to train, by name or by index")
     add("--most-images", type=int, default=400, help="of each part of a set")
     add("--epochs", type=int, default=8)
     add("--seeds", type=int, default=3)
@@ -112,14 +138,14 @@ def _arguments() -> argparse.Namespace:
 
 
 def rows(arguments: argparse.Namespace, name: str) -> Iterator[tuple[str, ...]]:
-    folder = arguments.material / "data" / name
+    network, folder = NETWORKS[arguments.network], arguments.material / "data" / name
     train, test = (
-        some(accuracy.read(folder / part, arguments.size), arguments.most_images)
+        some(accuracy.read(folder / part, network.size), arguments.most_images)
         for part in ("train", accuracy.SETS[name])
     )
-    model = solved(arguments, train)
-    for start in arguments.starts:
-        below = keras.Model(model.inputs, model.get_layer(start).input)
+    model = solved(network, str(arguments.material / "weights" / network.weights), train)
+    for start in arguments.starts or network.starts:
+        below = keras.Model(model.inputs, entries(model, start))
         lower = (features(below, train[0]), train[1]), (features(below, test[0]), test[1])
         for recipe in arguments.recipes:
             for seed, figures in enumerate(
@@ -134,11 +160,9 @@ def some(data: tuple[Any, Any], n_images: int) -> tuple[Any, Any]:
     return data[0][::step], data[1][::step]
 
 
-def solved(arguments: argparse.Namespace, train: tuple[Any, Any]) -> keras.Model:
-    cut, file, options = NETWORKS[arguments.network]
-    weights = str(arguments.material / "weights" / file)
-    shape = (arguments.size, arguments.size, 3)
-    backbone = tw.load_backbone("mobilenet", cut, weights=weights, input_shape=shape, **options)
+def solved(network: Network, weights: str, train: tuple[Any, Any]) -> keras.Model:
+    shape = (network.size, network.size, 3)
+    backbone = tw.load_backbone(network.name, network.cut, weights=weights, input_shape=shape)
     several = train[1].ndim > 1
     head = tw.add_head(
         train[1].shape[1] if several else int(train[1].max()) + 1,
@@ -150,8 +174,22 @@ def solved(arguments: argparse.Namespace, train: tuple[Any, Any]) -> keras.Model
     return model
 
 
-def features(below: keras.Model, images: Any) -> Any:
-    return below.predict(images, batch_size=BATCH_SIZE, verbose=0)
+def boundary(start: str) -> str | int:
+    return int(start) if start.isdigit() else start
+
+
+def entries(model: keras.Model, start: str) -> list[Any]:
+    """The tensors that go from the layers before a boundary to those after it."""
+    layers, at = model.layers, boundary(start)
+    index = at if isinstance(at, int) else layers.index(model.get_layer(at))
+    below = {id(layer.output) for layer in layers[:index]}
+    needed = [tensor for layer in layers[index:] for tensor in keras.tree.flatten(layer.input)]
+    return list({id(tensor): tensor for tensor in needed if id(tensor) in below}.values())
+
+
+def features(below: keras.Model, images: Any) -> list[Any]:
+    """An array for each tensor."""
+    return keras.tree.flatten(below.predict(images, batch_size=BATCH_SIZE, verbose=0))
 
 
 def tuned(
@@ -160,13 +198,13 @@ def tuned(
     recipe: Recipe,
     below: keras.Model,
     images: Any,
-    lower: tuple[tuple[Any, Any], tuple[Any, Any]],
+    lower: tuple[tuple[list[Any], Any], tuple[list[Any], Any]],
     arguments: argparse.Namespace,
 ) -> Iterator[list[float]]:
     """For each seed, the accuracy along the way."""
     (x, y), test = lower
     before = model.get_weights()
-    tw.fine_tune(model, start, optimizer=recipe.optimizer(), layer_decay=recipe.layer_decay)
+    tw.fine_tune(model, boundary(start), optimizer=recipe.optimizer(), layer_decay=recipe.layer_decay)
     upper = above(model, start)
     if recipe.scale_and_shift:
         train_scale_and_shift(upper)
@@ -178,7 +216,7 @@ def tuned(
     fresh = [variable.numpy() for variable in optimizer.variables]
     for seed in range(arguments.seeds):
         keras.utils.set_random_seed(seed)
-        views = x[None] if recipe.views == 1 else augmented(below, images, recipe.views, seed)
+        views = [x] if recipe.views == 1 else augmented(below, images, recipe.views, seed)
         model.set_weights(before)
         for variable, value in zip(optimizer.variables, fresh, strict=True):
             variable.assign(value)
@@ -191,8 +229,8 @@ def tuned(
 
 def above(model: keras.Model, start: str) -> keras.Model:
     """The part from a layer on, on what comes into it; statistics of BatchNormalization are kept."""
-    entry = model.get_layer(start).input
-    inputs = keras.Input(entry.shape[1:], dtype=entry.dtype)
+    entry = entries(model, start)
+    inputs = [keras.Input(tensor.shape[1:], dtype=tensor.dtype) for tensor in entry]
     return keras.Model(inputs, keras.Model(entry, model.output)(inputs, training=False))
 
 
@@ -208,18 +246,18 @@ def pulled(variable: Any, strength: float) -> Callable[[Any], Any]:
     return lambda value: strength / 2 * keras.ops.sum(keras.ops.square(value - start))
 
 
-def augmented(below: keras.Model, images: Any, n_views: int, seed: int) -> Any:
-    """Features of copies mirrored, turned, moved and magnified a little: (views, images, ...)."""
+def augmented(below: keras.Model, images: Any, n_views: int, seed: int) -> list[list[Any]]:
+    """Features of copies mirrored, turned, moved and magnified a little: of each view, of each tensor."""
     change = tw.data.augmentation(seed=seed)
     batches = [images[i : i + BATCH_SIZE] for i in range(0, len(images), BATCH_SIZE)]
     views = [np.concatenate([change(b, training=True) for b in batches]) for _ in range(n_views)]
-    return np.stack([features(below, view) for view in views])
+    return [features(below, view) for view in views]
 
 
 class Shuffled(keras.utils.PyDataset):
     """Batches in an order of their own in each epoch, of one view of each image, drawn at random."""
 
-    def __init__(self, views: Any, y: Any, seed: int) -> None:
+    def __init__(self, views: list[list[Any]], y: Any, seed: int) -> None:
         super().__init__()
         self._views, self._y, self._random = views, y, np.random.default_rng(seed)
         self.on_epoch_end()
@@ -229,13 +267,14 @@ class Shuffled(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         rows = self._order[index * BATCH_SIZE : (index + 1) * BATCH_SIZE]
-        return self._views[self._drawn[rows], rows], self._y[rows]
+        drawn = [[tensor[row] for tensor in self._views[self._drawn[row]]] for row in rows]
+        return tuple(map(np.stack, zip(*drawn, strict=True))), self._y[rows]
 
     def on_epoch_end(self) -> None:
         """Draw anew; called by Keras."""
-        n_views, n_images = self._views.shape[:2]
+        n_images = len(self._y)
         self._order = self._random.permutation(n_images)
-        self._drawn = self._random.integers(n_views, size=n_images)
+        self._drawn = self._random.integers(len(self._views), size=n_images)
 
 
 def before_of(model: keras.Model, upper: keras.Model, before: list[Any]) -> list[Any]:

@@ -27,7 +27,8 @@ from accuracy import NETWORKS
 
 import topwork as tw
 from topwork._data.reading import open_source
-from topwork._features.computation import Computation, Run, open_cache
+from topwork._features.cache import open_cache
+from topwork._features.computation import Computation, Run
 from topwork._features.frozen_part import BATCH_SIZE, FrozenPart
 
 SMALL = ("conv_pw_12_relu", 224, "mobilenet_2_5_224_imagenet.h5")

@@ -16,7 +16,8 @@ from keras import layers
 import topwork as tw
 from topwork._data.data_sets import untuned
 from topwork._data.reading import open_source
-from topwork._features.computation import Computation, Run, open_cache
+from topwork._features.cache import open_cache
+from topwork._features.computation import Computation, Run
 from topwork._features.frozen_part import in_full_batches
 from topwork._features.functions import make_function
 

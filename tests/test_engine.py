@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import re
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,16 @@ IMAGES = np.random.default_rng(0).uniform(0, 255, (60, SIZE, SIZE, 3)).astype("f
 LABELS = np.arange(60) % 3
 OTHERS = 255 - IMAGES[:30], LABELS[:30]
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
+HAS_BFLOAT16 = HAS_OPENVINO and "bfloat16" in engine_module._native_precisions()
 needs_openvino = pytest.mark.skipif(not HAS_OPENVINO, reason="OpenVINO, an extra, is not installed")
+needs_bfloat16 = pytest.mark.skipif(
+    not HAS_BFLOAT16, reason="no OpenVINO, or no instructions for bfloat16"
+)
 ENGINES = [
     Engine("tensorflow", "bfloat16"),
     Engine("tensorflow", "float16"),
     pytest.param(Engine("openvino", "float32"), marks=needs_openvino),
-    pytest.param(Engine("openvino", "bfloat16"), marks=needs_openvino),
+    pytest.param(Engine("openvino", "bfloat16"), marks=needs_bfloat16),
 ]
 
 
@@ -144,7 +149,7 @@ def test_images_of_several_sizes() -> None:
     [
         ("tensorflow", "bfloat16"),
         pytest.param("openvino", "float32", marks=needs_openvino),
-        pytest.param("openvino", "bfloat16", marks=needs_openvino),
+        pytest.param("openvino", "bfloat16", marks=needs_bfloat16),
     ],
 )
 def test_every_function_that_computes_features_takes_it(
@@ -251,15 +256,22 @@ def test_each_engine_and_precision_has_an_address_of_its_own(monkeypatch: pytest
 # What a machine can do
 
 
+def stand_in(monkeypatch: pytest.MonkeyPatch, found: Any, import_module: Any = None) -> None:
+    """Of the modules that the engine asks for."""
+    util = types.SimpleNamespace(find_spec=lambda name: found)
+    imports = types.SimpleNamespace(util=util, import_module=import_module)
+    monkeypatch.setattr(engine_module, "importlib", imports)
+
+
 @pytest.fixture
 def no_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "_has_openvino", lambda: False)
+    stand_in(monkeypatch, None)
 
 
 @pytest.fixture
 def some_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
     """A processor with instructions for bfloat16."""
-    monkeypatch.setattr(engine_module, "_has_openvino", lambda: True)
+    monkeypatch.setattr(engine_module, "_missing_openvino", lambda: None)
     monkeypatch.setattr(engine_module, "_native_precisions", lambda: {"float32", "bfloat16"})
 
 
@@ -291,10 +303,23 @@ def test_openvino_that_is_not_installed(no_openvino: None) -> None:
     with pytest.raises(ImportError, match=r"engine='openvino' is another package.*topwork\[openvino\]"):
         tw.features(model(), IMAGES, engine="openvino")
     with pytest.warns(
-        UserWarning, match=r"features: on a processor precision='bfloat16' runs in OpenV.*\[op"
+        UserWarning,
+        match=r"features: the frozen part runs in float32: on a processor prec.*\[op",
     ):
         received = tw.features(model(), IMAGES, precision="bfloat16", verbose=0)
     np.testing.assert_array_equal(received, tw.features(model(), IMAGES, verbose=0))
+
+
+def test_openvino_that_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise OSError("libopenvino.so: cannot open shared object file")
+
+    stand_in(monkeypatch, object(), broken)
+    message = r"OpenVINO, which cannot be imported \(OSError: libopen.*\)\. Install it anew: pip"
+    with pytest.warns(UserWarning, match=message):
+        assert open_engine("auto", "bfloat16") == PLAIN
+    with pytest.raises(ImportError, match=r"'openvino' is another package, which cannot be imported"):
+        open_engine("openvino", "float32")
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,9 @@ from topwork._data.reading import Batch, Source
 from topwork._features import memory as memory_module
 from topwork._features import rows as rows_module
 from topwork._features import temporary
-from topwork._features.compute import compute_table
 from topwork._features.fingerprint import fingerprint
 from topwork._features.frozen_part import BATCH_SIZE, FrozenPart, in_full_batches
+from topwork._features.one_pass import compute_table
 from topwork._features.rows import RowBuffer, RowLayout
 from topwork._features.sinks import KeptRows
 from topwork._features.table import Table, frontier_of

@@ -20,7 +20,7 @@ from keras import layers
 
 import topwork as tw
 from topwork._data.digests import digests
-from topwork._features import computation, sinks
+from topwork._features import cache, sinks
 from topwork._features.fingerprint import fingerprint
 from topwork._features.frozen_part import FrozenPart
 from topwork._store import files, verification
@@ -415,7 +415,7 @@ def test_a_second_fit_reads_each_shard_once_and_hashes_the_weights_once(
         return fingerprint(prefix, *rest)
 
     monkeypatch.setattr(verification, "open_shard", counted_shard)
-    monkeypatch.setattr(computation, "fingerprint", counted_fingerprint)
+    monkeypatch.setattr(cache, "fingerprint", counted_fingerprint)
     monkeypatch.setattr(Store, "info", None)
     tw.fit(model, IMAGES, CLASSES, **data)
     assert sorted(read) == sorted(shards)

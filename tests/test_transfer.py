@@ -14,7 +14,7 @@ import tensorflow as tf
 import topwork as tw
 from plain_process import run_without_topwork
 from topwork._data.reading import open_source
-from topwork._features.computation import open_cache
+from topwork._features.cache import open_cache
 from topwork._training.linear import HeldOut, LinearModel, cross_validate, fit_linear
 from topwork._training.linear_fits import Examples
 from topwork._transfer import choice, search, stages, tuning

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from topwork._errors import warn
 from topwork._evidence.labelled import LabelledData
 from topwork._evidence.tasks import SeenLabels, TargetPair
-from topwork._features.computation import Cache, Computation, Run
+from topwork._features.cache import Cache
+from topwork._features.computation import Computation, Run
 from topwork._features.table import Table
 from topwork._networks.graph import layer_outputs
 from topwork._networks.side_by_side import average

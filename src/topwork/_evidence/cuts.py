@@ -19,7 +19,7 @@ from topwork._evidence.networks import Weights, check_names, check_network, load
 from topwork._evidence.probe import fit_probe
 from topwork._evidence.scores import SCORES, judged
 from topwork._evidence.tasks import SeenLabels
-from topwork._features.computation import open_cache
+from topwork._features.cache import open_cache
 from topwork._names import published
 from topwork._networks.blocks import block_ends, multiply_adds, parameters, up_to
 from topwork._networks.graph import layer_outputs, steps

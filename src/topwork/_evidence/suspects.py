@@ -19,7 +19,8 @@ from topwork._evidence.doubts import Doubts, doubts_of_classes, doubts_of_labels
 from topwork._evidence.pictures import Watched
 from topwork._evidence.suspect_records import Suspect, Suspects
 from topwork._evidence.suspect_targets import check_classes, label_targets, named_targets
-from topwork._features.computation import Computation, Run, open_cache
+from topwork._features.cache import open_cache
+from topwork._features.computation import Computation, Run
 from topwork._features.memory import memory_for_features
 from topwork._features.table import Table
 from topwork._networks.arguments import optional_whole

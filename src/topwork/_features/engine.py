@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import importlib.util
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +18,6 @@ ENGINES = ("auto", "tensorflow", "openvino")
 PRECISIONS = {"float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}
 # The error of float32 when sums are taken in another order, as Winograd's convolutions do.
 _ANOTHER_ORDER = 1e-3
-_INSTALL = 'Install it: pip install "topwork[openvino]"'
 
 
 class EngineError(Exception):
@@ -57,7 +57,7 @@ def open_engine(engine: Any, precision: Any) -> Engine:
 
     Raises:
         InputError: One of them is unknown.
-        ImportError: OpenVINO is asked for by its name, and not installed.
+        ImportError: OpenVINO is asked for by its name, and is not installed or cannot be imported.
     """
     if engine not in ENGINES:
         raise InputError(f"engine must be one of {_quoted(ENGINES)}. Received: {engine!r}.")
@@ -67,8 +67,8 @@ def open_engine(engine: Any, precision: Any) -> Engine:
         return Engine("tensorflow", precision, is_required=True)
     if engine == "auto":
         return _chosen(precision)
-    if not _has_openvino():
-        raise ImportError(f"engine='openvino' is another package, which is not installed. {_INSTALL}")
+    if missing := _missing_openvino():
+        raise ImportError(f"engine='openvino' is another package, which {missing}")
     return Engine("openvino", _possible(precision), is_required=True)
 
 
@@ -80,10 +80,10 @@ def _chosen(precision: str) -> Engine:
     """The fastest engine for a precision: on a processor OpenVINO, which in float32 gains little."""
     if precision == "float32" or has_gpu():
         return Engine("tensorflow", precision)
-    if not _has_openvino():
+    if missing := _missing_openvino():
         warn(
-            f"on a processor precision={precision!r} runs in OpenVINO, which is not installed: the "
-            f"frozen part runs in float32. {_INSTALL}"
+            f"the frozen part runs in float32: on a processor precision={precision!r} runs in OpenVINO, "
+            f"which {missing}"
         )
         return PLAIN
     possible = _possible(precision)
@@ -115,8 +115,18 @@ def has_gpu() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-def _has_openvino() -> bool:
-    return importlib.util.find_spec("openvino") is not None
+def _missing_openvino() -> str | None:
+    """Why OpenVINO cannot be used, and what to do; None if it can."""
+    if importlib.util.find_spec("openvino") is None:
+        return 'is not installed. Install it: pip install "topwork[openvino]"'
+    try:
+        importlib.import_module("openvino")
+    except Exception as error:  # of a broken installation, whatever its shared libraries raise
+        return (
+            f"cannot be imported ({type(error).__name__}: {error}). Install it anew: "
+            "pip install --force-reinstall openvino"
+        )
+    return None
 
 
 def version_of(engine: Engine) -> str:

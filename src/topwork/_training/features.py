@@ -13,7 +13,8 @@ import tensorflow as tf
 from topwork._data.origin import in_order
 from topwork._data.reading import open_source
 from topwork._errors import InputError, closest, public
-from topwork._features.computation import Computation, Run, open_cache
+from topwork._features.cache import open_cache
+from topwork._features.computation import Computation, Run
 from topwork._networks.graph import head_start, require_functional
 from topwork._networks.tokens import patch_tokens, tokens_of
 

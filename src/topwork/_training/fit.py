@@ -21,7 +21,8 @@ from topwork._data.randomness import about_randomness
 from topwork._data.reading import Source, build_sequential
 from topwork._data.weighting import complete
 from topwork._errors import InputError, public, verb, warn
-from topwork._features.computation import Computation, Run, open_cache
+from topwork._features.cache import open_cache
+from topwork._features.computation import Computation, Run
 from topwork._features.split import NotSplittable, Split, split
 from topwork._features.table import Table
 from topwork._networks.compilation import build_optimizer, require_compiled

@@ -16,7 +16,8 @@ from topwork._data.randomness import warn_of_randomness
 from topwork._data.reading import Source, build_sequential
 from topwork._data.weighting import class_weights
 from topwork._errors import public
-from topwork._features.computation import Computation, Run, open_cache
+from topwork._features.cache import open_cache
+from topwork._features.computation import Computation, Run
 from topwork._features.memory import memory_for_features
 from topwork._features.table import Table
 from topwork._networks.compilation import require_compiled

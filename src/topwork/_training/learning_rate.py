@@ -14,7 +14,8 @@ import tensorflow as tf
 
 from topwork._data.reading import open_source
 from topwork._errors import InputError, public
-from topwork._features.computation import Computation, Run, open_cache
+from topwork._features.cache import open_cache
+from topwork._features.computation import Computation, Run
 from topwork._features.split import require_split
 from topwork._figures import BLUE, RED, new_figure
 from topwork._names import published

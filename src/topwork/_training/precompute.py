@@ -12,7 +12,8 @@ from topwork._data.augmenting import PASS_AUGMENT, check_augment
 from topwork._data.randomness import about_randomness
 from topwork._data.reading import build_sequential, open_source
 from topwork._errors import InputError, public
-from topwork._features.computation import Computation, Run, open_cache
+from topwork._features.cache import open_cache
+from topwork._features.computation import Computation, Run
 from topwork._features.split import require_split
 from topwork._networks.graph import require_functional
 from topwork._networks.thawed import freeze_again

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 
 from topwork._data.source import Source
-from topwork._features.computation import Cache, Computation, Run
+from topwork._features.cache import Cache
+from topwork._features.computation import Computation, Run
 from topwork._features.table import Table
 from topwork._networks.blocks import block_ends, multiply_adds, up_to
 from topwork._networks.graph import layer_outputs, steps

@@ -13,7 +13,7 @@ from topwork._errors import InputError
 from topwork._evidence.labelled import LabelledData
 from topwork._evidence.networks import check_network
 from topwork._evidence.tasks import SeenLabels
-from topwork._features.computation import Cache
+from topwork._features.cache import Cache
 from topwork._networks.blocks import multiply_adds
 from topwork._networks.graph import steps
 from topwork._private_keras import predict_on_batch

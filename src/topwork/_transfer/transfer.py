@@ -13,7 +13,7 @@ from topwork._data.randomness import warn_of_randomness
 from topwork._errors import InputError, public
 from topwork._evidence.labelled import LabelledData
 from topwork._evidence.networks import Weights, check_names, load_network, weights_of
-from topwork._features.computation import open_cache
+from topwork._features.cache import open_cache
 from topwork._names import published
 from topwork._networks.arguments import check_task
 from topwork._networks.variables import give_weights

@@ -17,7 +17,8 @@ import numpy as np
 import tensorflow as tf
 
 from topwork._data.source import Source
-from topwork._features.computation import Computation, Run, open_cache
+from topwork._features.cache import open_cache
+from topwork._features.computation import Computation, Run
 from topwork._features.split import split
 from topwork._features.table import Table
 from topwork._networks.blocks import multiply_adds, up_to
