@@ -22,7 +22,7 @@ from topwork._transfer.budget import Budget, duration
 from topwork._transfer.choice import Judged
 from topwork._transfer.model import build, write_solution
 from topwork._transfer.pooled import Candidate, Pooled, pooled_features
-from topwork._transfer.targets import Targets, scores_from_outputs, targets_of_table
+from topwork._transfer.targets import Targets, scores_from_outputs
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(24) % 3
@@ -106,9 +106,9 @@ class TestModel:
         assert found[0][0] == "cat"
 
 
-def pooled_of(labels: Any, weights: Any = None) -> Pooled:
+def pooled_of(labels: Any, weights: Any = None, task: str = "classes") -> Pooled:
     given, net = (IMAGES, labels) if weights is None else (IMAGES, labels, weights), network()
-    return pooled_features(net, [open_source(net, given)], open_cache("auto", None), 0)
+    return pooled_features(net, [open_source(net, given)], task, open_cache("auto", None), 0)
 
 
 class TestCandidates:
@@ -129,12 +129,11 @@ class TestCandidates:
             "labels": np.eye(3)[LABELS][:, :2],
             "numbers": IMAGES.mean(axis=(1, 2))[:, :2] * 100 + 7,
         }[task]
-        pooled = pooled_of(labels)
-        targets = targets_of_table(pooled.tables[0], task, "training data")
-        solved = choice.solve(pooled, candidate, targets)
-        model = build(pooled, candidate, targets, IMAGES)
+        pooled = pooled_of(labels, task=task)
+        solved = choice.solve(pooled, candidate)
+        model = build(pooled, candidate, IMAGES)
         write_solution(model, solved)
-        scores = solved.scores(pooled.read(candidate, np.arange(len(pooled.tables[0])), pooled.tables[0]))
+        scores = solved.scores(pooled.read(candidate, np.arange(len(pooled.tables[0]))))
         given = model.predict(IMAGES, verbose=0)
         if task == "classes":
             scores = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
@@ -153,15 +152,15 @@ class TestCandidates:
         pooled = pooled_features(
             keras.Model(inputs, x, name="tokens"),
             [open_source(keras.Model(inputs, x), (IMAGES, LABELS))],
+            "classes",
             open_cache("auto", None),
             0,
         )
-        targets = targets_of_table(pooled.tables[0], "classes", "training data")
         candidate = Candidate("tokens", cuts)
-        solved = choice.solve(pooled, candidate, targets)
-        model = build(pooled, candidate, targets, IMAGES)
+        solved = choice.solve(pooled, candidate)
+        model = build(pooled, candidate, IMAGES)
         write_solution(model, solved)
-        scores = solved.scores(pooled.read(candidate, np.arange(len(pooled.tables[0])), pooled.tables[0]))
+        scores = solved.scores(pooled.read(candidate, np.arange(len(pooled.tables[0]))))
         expected = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
         np.testing.assert_allclose(model.predict(IMAGES, verbose=0), expected, atol=1e-3)
 
@@ -186,8 +185,7 @@ class TestCandidates:
         wrong = LABELS.copy()
         wrong[:6] = 2 - wrong[:6]
         pooled = pooled_of(wrong, weights)
-        targets = targets_of_table(pooled.tables[0], "classes", "training data")
-        judged = choice.judge(pooled, Candidate("small", ("block3",)), targets)
+        judged = choice.judge(pooled, Candidate("small", ("block3",)))
         assert sorted(judged.held_out.rows) == list(range(6, 24))
         assert judged.loss < 0.5
 
@@ -254,7 +252,7 @@ class TestChoice:
 
         def judged(cuts: str, losses: Any, name: str = "a") -> Judged:
             held_out = HeldOut(np.arange(100), np.zeros((100, 2)), losses)
-            return Judged("", Candidate(name, tuple(cuts)), held_out, 0.0, "")
+            return Judged("", Candidate(name, tuple(cuts)), held_out, np.ones(100), 0.0, "")
 
         one, two = judged("x", np.full(100, 0.5)), judged("xy", 0.452 + noise)
         assert choice.taken([one, two]) is two
@@ -501,6 +499,62 @@ def test_data_that_changes_is_said() -> None:
         tw.transfer(flipped, names=network(), fine_tuning=False, verbose=0)
 
 
+class Reordered(keras.utils.PyDataset):
+    """Batches in an order of their own in each epoch."""
+
+    def __init__(self, images: Any, labels: Any) -> None:
+        super().__init__()
+        self._data, self._random = (images, labels), np.random.default_rng(0)
+        self._order = self._random.permutation(len(labels))
+
+    def __len__(self) -> int:
+        return len(self._order) // 6
+
+    def __getitem__(self, index: int) -> Any:
+        rows = self._order[6 * index : 6 * index + 6]
+        return tuple(each[rows] for each in self._data)
+
+    def on_epoch_begin(self) -> None:
+        self._order = self._random.permutation(len(self._order))
+
+
+class TestAnotherOrderInEachReading:
+    """Labels go with the features of the same reading, of several networks, fine-tuned and measured."""
+
+    @pytest.mark.parametrize(
+        ("kind", "trial"), [("shuffled", 0), ("shuffled", 2), ("reordered", 0), ("folder", 0)]
+    )
+    def test_labels_stay_with_their_images(
+        self, kind: str, trial: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tuning, "EPOCHS", 1)
+        monkeypatch.setattr(choice, "taken", lambda judged: judged[-1])
+        monkeypatch.setattr(stages, "chosen", lambda trials: trials[trial])
+        parts = [self.part(kind, tmp_path / name) for name in ("train", "validation")]
+        blind = network("blind")
+        blind.set_weights([np.zeros_like(each) for each in blind.get_weights()])
+        found = tw.transfer(*parts, names=[network(), blind], verbose=0)
+        assert found.model.evaluate(IMAGES, LABELS, verbose=0)[1] == 1.0
+        assert "validation images: 100.00 %" in found.evidence.result
+        first, second = found.evidence
+        assert [each.options[each.chosen].figure for each in (first, second)] == [1.0, 1.0]
+        assert max(option.figure for option in first.options if "blind" in option.name) < 0.7
+
+    def part(self, kind: str, folder: Path) -> Any:
+        """48 images in an order that nobody knows before."""
+        many = np.tile(np.arange(24), 2)
+        noise = RNG.uniform(-5, 5, (48, 32, 32, 3)).astype("float32")
+        images, labels = IMAGES[many] + noise, LABELS[many]
+        if kind == "shuffled":
+            return tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(48, seed=1).batch(6)
+        if kind == "reordered":
+            return Reordered(images, labels)
+        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+            (folder / f"class_{label}").mkdir(parents=True, exist_ok=True)
+            keras.utils.save_img(folder / f"class_{label}" / f"{number}.png", image, scale=False)
+        return tw.data.read_folder(folder, (32, 32), seed=1, batch_size=6)
+
+
 class TestTuning:
     @pytest.fixture
     def short(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -551,7 +605,9 @@ class TestTuning:
 
         def trial(name: str | None, losses: Any) -> tuning.Trial:
             held_out = HeldOut(np.arange(100), np.zeros((100, 2)), losses)
-            return tuning.Trial(name, 1.0, Judged("", Candidate("", ("a",)), held_out, 0.0, ""))
+            return tuning.Trial(
+                name, 1.0, Judged("", Candidate("", ("a",)), held_out, np.ones(100), 0.0, "")
+            )
 
         alone = trial(None, np.full(100, 0.6))
         noisy = trial("noisy", 1.1 * noise)
@@ -564,11 +620,12 @@ class TestTuning:
 
     def test_part_of_the_way_lies_between(self) -> None:
         pooled = pooled_of(LABELS)
-        targets = targets_of_table(pooled.tables[0], "classes", "training data")
         candidate = Candidate("small", ("block1", "block2", "block3"))
-        model = build(pooled, candidate, targets, IMAGES)
-        one = tuning.Tuning(model, pooled, candidate, targets, open_source(model, (IMAGES, LABELS)), 0)
-        assert one.boundaries == ["block2", "block3"]
+        model = build(pooled, candidate, IMAGES)
+        names = tuning.boundaries(model, pooled, candidate)
+        assert names == ["block2", "block3"]
+        source = open_source(model, (IMAGES, LABELS))
+        one = tuning.Tuning(model, names, candidate, source, "classes", 0)
         before = [np.zeros(v.shape, "float32") for v in model.trainable_variables]
         after = [np.ones(v.shape, "float32") for v in model.trainable_variables]
         one._go(before, after, 0.25)

@@ -100,11 +100,9 @@ def _average(output: Any, cut: str, network: keras.Model) -> Any:
 
 def _read(table: Table, i: int) -> npt.NDArray[np.float32]:
     """The i-th vector of all rows, (images, features)."""
-    sizes, (n_features,) = table.layout.sizes, table.layout.shapes[i]
-    start = sum(sizes[:i])
+    (n_features,) = table.layout.shapes[i]
     features = np.empty((len(table), n_features), np.float32)
     for first in range(0, len(table), _ROWS_AT_ONCE):
         rows = table.read(np.arange(first, min(first + _ROWS_AT_ONCE, len(table))))
-        part = np.ascontiguousarray(rows[:, start : start + sizes[i]])
-        features[first : first + len(rows)] = part.view(np.float32)
+        features[first : first + len(rows)] = table.layout.vectors(rows, i)
     return features

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from topwork._data.arrays import is_data_set
 from topwork._data.inputs import as_arrays
+from topwork._data.origin import in_order
 from topwork._data.pairs import refuse_pairs, refuse_place
 from topwork._data.randomness import warn_of_randomness
 from topwork._data.reading import Batch, Source, open_source
@@ -83,8 +84,12 @@ class LabelledData:
         return found.get("image") if isinstance(found, dict) else found
 
     def open(self, model: keras.Model, seen: SeenLabels) -> Source:
-        """The data as `model` takes it; labels are checked before anything is computed for a batch."""
-        source = open_source(model, self.value)
+        """The data as `model` takes it; labels are checked before anything is computed for a batch.
+
+        In the order of its files where that is known. Other data may have another order in each
+        reading: labels go with the features of the same one.
+        """
+        source = open_source(model, in_order(self.value)[0])
 
         def batches() -> Iterator[Batch]:
             for batch in source.batches():

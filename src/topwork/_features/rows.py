@@ -63,6 +63,12 @@ class RowLayout:
                 bad[:, i] = ~np.isfinite(values).all(axis=1)
         return bad
 
+    def vectors(self, rows: Bytes, i: int) -> npt.NDArray[np.float32]:
+        """The i-th tensor of some rows, which is a vector of float32 numbers: (rows, numbers)."""
+        start = sum(self.sizes[:i])
+        part = np.ascontiguousarray(rows[:, start : start + self.sizes[i]])
+        return part.view(np.float32)
+
     def unpack(self, rows: tf.Tensor) -> list[tf.Tensor]:
         """The inverse, in a TensorFlow graph."""
         parts = tf.split(rows, self.sizes, axis=1)

@@ -28,6 +28,7 @@ class Judged:
         name: For people.
         candidate: Its features.
         held_out: What cross-validation found.
+        right: Of each image held out how right it was, as `Targets.right` has it.
         seconds: That it took.
         note: What it costs.
     """
@@ -35,6 +36,7 @@ class Judged:
     name: str
     candidate: Candidate
     held_out: HeldOut
+    right: Array
     seconds: float
     note: str
 
@@ -68,35 +70,27 @@ def images_to_judge_on(targets: Targets) -> Array:
     return np.sort(np.random.default_rng(0).permutation(rows)[:_MOST_IMAGES])
 
 
-def judge(pooled: Pooled, candidate: Candidate, targets: Targets) -> Judged:
+def judge(pooled: Pooled, candidate: Candidate) -> Judged:
     """A linear head on the features of a candidate, by cross-validation."""
-    start = time.perf_counter()
-    examples = examples_of(pooled, candidate, targets, images_to_judge_on(targets))
+    start, targets = time.perf_counter(), pooled.targets
+    examples = _examples(pooled, candidate, images_to_judge_on(targets))
     held_out = cross_validate(examples, targets.loss, memory=memory_for_features())
+    right = targets.right(held_out.scores, held_out.rows)
     cost = pooled.costs[candidate.cuts[-1]]
     note = f"{examples.n_features:,} features, {cost / 1e6:,.0f} M multiply-adds"
-    return Judged(str(candidate), candidate, held_out, time.perf_counter() - start, note)
+    return Judged(str(candidate), candidate, held_out, right, time.perf_counter() - start, note)
 
 
-def solve(
-    pooled: Pooled, candidate: Candidate, targets: Targets, rows: Array | None = None
-) -> LinearModel:
-    """The linear head on all training images, or on some."""
-    if rows is None:
-        rows = np.flatnonzero(targets.weights > 0)
-    return fit_linear(
-        examples_of(pooled, candidate, targets, rows), targets.loss, memory=memory_for_features()
-    )
+def solve(pooled: Pooled, candidate: Candidate) -> LinearModel:
+    """The linear head on all training images."""
+    rows = np.flatnonzero(pooled.targets.weights > 0)
+    examples = _examples(pooled, candidate, rows)
+    return fit_linear(examples, pooled.targets.loss, memory=memory_for_features())
 
 
-def examples_of(pooled: Pooled, candidate: Candidate, targets: Targets, rows: Array) -> Examples:
-    return Examples(
-        read=lambda numbers: pooled.read(candidate, numbers, pooled.tables[0]),
-        rows=rows,
-        targets=targets.values[rows],
-        weights=targets.weights[rows],
-        n_features=pooled.n_features(candidate),
-        n_outputs=targets.n_outputs,
+def _examples(pooled: Pooled, candidate: Candidate, rows: Array) -> Examples:
+    return pooled.targets.examples(
+        rows, lambda numbers: pooled.read(candidate, numbers), pooled.n_features(candidate)
     )
 
 
@@ -122,7 +116,7 @@ def decision(
     judged_on: str,
     judged: Sequence[Judged],
     chosen: Judged,
-    targets: Targets,
+    figure_name: str,
     reason: str,
 ) -> Decision:
     """What was judged, as a table: errors are those of the difference to the one that was chosen."""
@@ -130,22 +124,20 @@ def decision(
     return Decision(
         question=question,
         judged_on=judged_on,
-        options=tuple(_option(each, chosen, targets, len(networks) > 1) for each in judged),
+        options=tuple(_option(each, chosen, len(networks) > 1) for each in judged),
         chosen=list(judged).index(chosen),
         reason=reason,
-        figure_name=targets.figure,
+        figure_name=figure_name,
     )
 
 
-def _option(judged: Judged, chosen: Judged, targets: Targets, with_network: bool) -> Option:
-    held_out = judged.held_out
-    right = targets.right(held_out.scores, held_out.rows)
+def _option(judged: Judged, chosen: Judged, with_network: bool) -> Option:
     return Option(
         name=f"{judged.candidate.network}: {judged.name}" if with_network else judged.name,
         loss=judged.loss,
         loss_error=gain(judged.held_out, chosen.held_out)[1],
-        figure=float(right.mean()),
-        figure_error=mean_error(right),
+        figure=float(judged.right.mean()),
+        figure_error=mean_error(judged.right),
         seconds=judged.seconds,
         note=judged.note,
     )

@@ -17,9 +17,9 @@ from topwork._transfer.pooled import Candidate, Pooled
 from topwork._transfer.targets import Targets
 
 
-def build(pooled: Pooled, candidate: Candidate, targets: Targets, data: Any) -> keras.Model:
+def build(pooled: Pooled, candidate: Candidate, data: Any) -> keras.Model:
     """The network cut where the candidate says, frozen, with a head of one Dense layer on it."""
-    network, cut = pooled.network, candidate.cuts[-1]
+    network, targets, cut = pooled.network, pooled.targets, candidate.cuts[-1]
     backbone = keras.Model(network.inputs, layer_outputs(network)[cut], name=network.name)
     model = add_head(
         targets.n_outputs,

@@ -16,6 +16,7 @@ from topwork._networks.blocks import block_ends, multiply_adds, up_to
 from topwork._networks.graph import layer_outputs, steps
 from topwork._networks.side_by_side import average, has_quarters, quarters
 from topwork._training.linear_fits import Array
+from topwork._transfer.targets import Targets, targets_of_table
 
 _MOST_CUTS = 12
 # Quarters are four times as long as averages, and are of use at the end of a network.
@@ -54,13 +55,14 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class Pooled:
-    """The features of a network.
+    """The features of a network, with the labels of the images in the same order.
 
     Attributes:
         network: The network.
         cuts: The ends of its blocks, from the input on.
         names: The parts that a row has, in order.
         tables: Of the training data, and of the validation data if there is any.
+        targets: Of the training data.
         costs: Multiply-adds up to each cut, for one image.
     """
 
@@ -68,6 +70,7 @@ class Pooled:
     cuts: list[str]
     names: list[str]
     tables: list[Table]
+    targets: Targets
     costs: dict[str, int]
 
     def has_quarters(self, cut: str) -> bool:
@@ -76,15 +79,12 @@ class Pooled:
     def n_features(self, candidate: Candidate) -> int:
         return sum(self.tables[0].layout.shapes[self.names.index(part)][0] for part in candidate.parts)
 
-    def read(self, candidate: Candidate, rows: Array, table: Table) -> Array:
-        """The features of some images, as the head of a candidate receives them."""
-        layout, raw = table.layout, table.read(rows)
-        vectors = []
-        for part in candidate.parts:
-            i = self.names.index(part)
-            start = sum(layout.sizes[:i])
-            column = np.ascontiguousarray(raw[:, start : start + layout.sizes[i]]).view(np.float32)
-            vectors.append(_of_unit_length(column) if candidate.has_parts else column)
+    def read(self, candidate: Candidate, rows: Array) -> Array:
+        """The features of some training images, as the head of a candidate receives them."""
+        layout, raw = self.tables[0].layout, self.tables[0].read(rows)
+        vectors = [layout.vectors(raw, self.names.index(part)) for part in candidate.parts]
+        if candidate.has_parts:
+            vectors = [_of_unit_length(each) for each in vectors]
         return np.concatenate(vectors, axis=1)
 
 
@@ -104,7 +104,7 @@ def cuts_of(network: keras.Model) -> list[str]:
 
 
 def pooled_features(
-    network: keras.Model, sources: Sequence[Source], cache: Cache, verbose: str | int
+    network: keras.Model, sources: Sequence[Source], task: str, cache: Cache, verbose: str | int
 ) -> Pooled:
     """Run a network once over the training data, and the validation data if there is any."""
     outputs, whole = layer_outputs(network), steps(network)
@@ -123,4 +123,5 @@ def pooled_features(
     tables = computation.tables(*runs)
     computation.say(tables)
     costs = {cut: multiply_adds(up_to(whole, outputs[cut])) for cut in cuts}
-    return Pooled(network, cuts, list(tensors), tables, costs)
+    targets = targets_of_table(tables[0], task, names[0])
+    return Pooled(network, cuts, list(tensors), tables, targets, costs)

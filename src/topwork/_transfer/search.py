@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from topwork._data.imbalance import warn_of_counts
+from topwork._data.source import joined
 from topwork._errors import InputError
 from topwork._evidence.labelled import LabelledData
 from topwork._evidence.networks import check_network
@@ -24,7 +25,7 @@ from topwork._transfer.choice import Judged
 from topwork._transfer.evidence import Decision
 from topwork._transfer.model import build, recipe, write_solution
 from topwork._transfer.pooled import Candidate, Pooled, cuts_of, pooled_features
-from topwork._transfer.targets import Targets, scores_from_outputs, targets_of_table
+from topwork._transfer.targets import scores_from_outputs, targets_of, targets_of_table
 from topwork._voice import progress, say
 
 # Multiply-adds of one reading of the images, up to which heads on several layers are tried: with hundreds
@@ -38,21 +39,19 @@ class Found:
 
     Attributes:
         judged: The candidate, and what was found of it.
-        pooled: Its network's features.
-        targets: Of the training data, and of the validation data if there is any.
+        pooled: Its network's features, and the labels of the images.
         decision: What it was chosen from.
         seconds_per_multiply_add: As the pass took them; None if all features were found in a store.
     """
 
     judged: Judged
     pooled: Pooled
-    targets: list[Targets]
     decision: Decision
     seconds_per_multiply_add: float | None
 
     def recipe(self) -> str:
         shape = self.pooled.network.inputs[0].shape[1:]
-        return recipe(self.judged.candidate, self.targets[0], shape)
+        return recipe(self.judged.candidate, self.pooled.targets, shape)
 
 
 class Search:
@@ -65,7 +64,6 @@ class Search:
         self._budget, self._verbose = budget, verbose
         self._judged: list[Judged] = []
         self._best: tuple[Judged, Pooled] | None = None
-        self._targets: list[Targets] = []
         self._speed: float | None = None
 
     def check(self, networks: list[keras.Model]) -> None:
@@ -84,9 +82,9 @@ class Search:
     def try_network(self, network: keras.Model) -> None:
         """Run a network over the data, and judge what could be made of its features."""
         work = multiply_adds(steps(network))
-        n_images = sum(len(each.values) for each in self._targets)
-        expected = (self._speed or 0) * work * n_images
         is_first = self._best is None
+        n_images = 0 if self._best is None else sum(map(len, self._best[1].tables))
+        expected = (self._speed or 0) * work * n_images
         if not is_first and not self._budget.allows(f"the network {network.name}", expected):
             return
         if expected:
@@ -95,36 +93,33 @@ class Search:
         sources = [each.open(network, SeenLabels(self._task)) for each in self._data]
         if len(sources) > 1:
             check_alike(network, *sources)
-        pooled = pooled_features(network, sources, self._cache, self._verbose)
+        pooled = pooled_features(network, sources, self._task, self._cache, self._verbose)
         n_computed = sum(table.n_computed for table in pooled.tables)
         if n_computed:
             self._speed = (time.perf_counter() - start) / max(work * n_computed, 1)
-        self._targets = self._read_targets(pooled)
-        if is_first and self._task == "classes":
-            values, weights = self._targets[0].values, self._targets[0].weights
-            counts = np.bincount(values, minlength=self._targets[0].n_outputs)
-            warn_of_counts(counts, sources[0].class_names, bool((weights != 1).any()))
+        if is_first:
+            self._check_labels(pooled, sources[0].class_names)
         self._judge(pooled)
 
-    def _read_targets(self, pooled: Pooled) -> list[Targets]:
-        first = targets_of_table(pooled.tables[0], self._task, self._data[0].name)
-        others = [
-            targets_of_table(table, self._task, each.name, first.n_outputs)
-            for table, each in zip(pooled.tables[1:], self._data[1:], strict=True)
-        ]
-        return [first, *others]
+    def _check_labels(self, pooled: Pooled, class_names: tuple[str, ...] | None) -> None:
+        targets = pooled.targets
+        for table, each in zip(pooled.tables[1:], self._data[1:], strict=True):
+            targets_of_table(table, self._task, each.name, targets.n_outputs)
+        if self._task == "classes":
+            counts = np.bincount(targets.values, minlength=targets.n_outputs)
+            warn_of_counts(counts, class_names, bool((targets.weights != 1).any()))
 
     def _judge(self, pooled: Pooled) -> None:
-        targets, name = self._targets[0], pooled.network.name
+        name = pooled.network.name
         with progress(f"heads on {name}", None, "head", self._verbose) as count:
             judged = []
             for candidate in choice.single_cuts(pooled):
-                judged.append(choice.judge(pooled, candidate, targets))
+                judged.append(choice.judge(pooled, candidate))
                 count()
             best = choice.lowest(judged)
             for candidate in choice.several_cuts(pooled, best.candidate.cuts[-1]):
                 if self._is_worth_it(candidate, best, pooled):
-                    judged.append(choice.judge(pooled, candidate, targets))
+                    judged.append(choice.judge(pooled, candidate))
                     count()
         found = choice.taken(judged)
         self._judged += judged
@@ -135,7 +130,7 @@ class Search:
     def _is_worth_it(self, candidate: Candidate, best: Judged, pooled: Pooled) -> bool:
         """Whether there is memory and time for the heads on several layers."""
         n_columns = pooled.n_features(candidate)
-        work = n_columns * self._targets[0].n_outputs * len(best.held_out.rows)
+        work = n_columns * pooled.targets.n_outputs * len(best.held_out.rows)
         what = f"heads on {candidate} of {candidate.network}"
         if work > _MOST_WORK:
             self._budget.left_out.append(f"{what}, {n_columns:,} features, which are too many here.")
@@ -146,23 +141,23 @@ class Search:
         """The best, after at least one network was tried."""
         assert self._best is not None
         judged, pooled = self._best
-        n_images = len(choice.images_to_judge_on(self._targets[0]))
+        n_images = len(judged.held_out.rows)
         decision = choice.decision(
             "Which network, cut where?",
             f"{n_images:,} training images, each by heads fitted without it",
             self._judged,
             judged,
-            self._targets[0],
+            pooled.targets.figure,
             f"Taken: {judged.name} of {judged.candidate.network}. Its loss is the lowest, or not higher "
             "by more than the standard error of the difference, and then it has the most layers.",
         )
-        return Found(judged, pooled, self._targets, decision, self._speed)
+        return Found(judged, pooled, decision, self._speed)
 
 
 def solved(found: Found, train: LabelledData) -> keras.Model:
     """The model with the head solved on all training images."""
-    model = build(found.pooled, found.judged.candidate, found.targets[0], train.value)
-    write_solution(model, choice.solve(found.pooled, found.judged.candidate, found.targets[0]))
+    model = build(found.pooled, found.judged.candidate, train.value)
+    write_solution(model, choice.solve(found.pooled, found.judged.candidate))
     return model
 
 
@@ -170,10 +165,15 @@ def measured(model: keras.Model, found: Found, data: list[LabelledData]) -> str:
     """What the model reaches on the validation data, in a sentence."""
     if len(data) == 1:
         return "There was no validation data: measure the model on images that are not in it."
-    targets = found.targets[1]
-    batches = data[1].open(model, SeenLabels(targets.task)).batches()
-    outputs = np.concatenate([predict_on_batch(model, batch.inputs[0]) for batch in batches])
-    right = targets.right(scores_from_outputs(outputs, targets.task), np.arange(len(outputs)))
+    learnt, outputs, read = found.pooled.targets, [], []
+    for batch in data[1].open(model, SeenLabels(learnt.task)).batches():
+        outputs.append(predict_on_batch(model, batch.inputs[0]))
+        read.append(dataclasses.replace(batch, inputs=[]))
+    rows = np.arange(sum(map(len, outputs)))
+    targets = targets_of(
+        joined(read, "y"), np.ones(len(rows)), learnt.task, data[1].name, learnt.n_outputs
+    )
+    right = targets.right(scores_from_outputs(np.concatenate(outputs), targets.task), rows)
     value, error = float(right.mean()), choice.mean_error(right)
     on = f"on {len(right):,} validation images"
     if targets.figure == "accuracy":

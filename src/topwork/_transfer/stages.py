@@ -62,13 +62,13 @@ class Tuned:
 
 def fine_tuned(found: Found, train: LabelledData, budget: Budget, verbose: str | int) -> Tuned | None:
     """Try it from some boundaries, and do it on all images if it gains; None: nothing was tried."""
-    targets, candidate = found.targets[0], found.judged.candidate
-    model = build(found.pooled, candidate, targets, train.value)
+    task, candidate = found.pooled.targets.task, found.judged.candidate
+    model = build(found.pooled, candidate, train.value)
     names = boundaries(model, found.pooled, candidate)
-    source = train.open(model, SeenLabels(targets.task))
+    source = train.open(model, SeenLabels(task))
     if not names or not _is_time(model, names, source, found, budget, verbose):
         return None
-    tuning = Tuning(model, found.pooled, candidate, targets, source, verbose)
+    tuning = Tuning(model, names, candidate, source, task, verbose)
     trials = tuning.trials(budget)
     best = chosen(trials)
     reason = _reason(trials[0], best)
@@ -87,7 +87,7 @@ def fine_tuned(found: Found, train: LabelledData, budget: Budget, verbose: str |
         f"{len(best.judged.held_out.rows):,} training images held out",
         [each.judged for each in trials],
         best.judged,
-        targets,
+        found.pooled.targets.figure,
         reason,
     )
     return Tuned(None if best.boundary is None else model, best, decision)
@@ -112,7 +112,7 @@ def _is_time(
     verbose: str | int,
 ) -> bool:
     speed = found.seconds_per_multiply_add or _speed(model, source)
-    seconds = expected_seconds(model, names, len(found.targets[0].values), speed)
+    seconds = expected_seconds(model, names, len(found.pooled.targets.values), speed)
     if not budget.allows("fine-tuning", seconds):
         return False
     say(f"transfer: trying to fine-tune from {' and '.join(names)}, about {duration(seconds)}", verbose)

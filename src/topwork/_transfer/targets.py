@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +12,7 @@ from topwork._data.classes import READERS, check_several
 from topwork._errors import InputError
 from topwork._features.table import Table
 from topwork._training.head_examples import sample_weights
-from topwork._training.linear_fits import LOSS_OF, Array
+from topwork._training.linear_fits import LOSS_OF, Array, Examples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +39,17 @@ class Targets:
     def figure(self) -> str:
         """What `right` says of an image, for people."""
         return "error" if self.task == "numbers" else "accuracy"
+
+    def examples(self, rows: Array, read: Callable[[Array], Array], n_features: int) -> Examples:
+        """Some of the images for a linear model, with the features that `read` gives of their numbers."""
+        return Examples(
+            read=read,
+            rows=rows,
+            targets=self.values[rows],
+            weights=self.weights[rows],
+            n_features=n_features,
+            n_outputs=self.n_outputs,
+        )
 
     def right(self, scores: Array, rows: Array) -> Array:
         """For each image how right the scores are: 0 to 1, or the absolute error of numbers."""
@@ -80,11 +93,16 @@ def targets_of_table(table: Table, task: str, name: str, n_outputs: int | None =
         name: Of the data, for messages.
         n_outputs: Of the training data, if these are the validation data's; None: as many as it takes.
     """
-    values = READERS[task](table.y, f"the {name}", n_outputs)
+    return targets_of(table.y, sample_weights(table), task, name, n_outputs)
+
+
+def targets_of(y: Any, weights: Array, task: str, name: str, n_outputs: int | None = None) -> Targets:
+    """Likewise of labels as they came, and of weights, (images,)."""
+    values = READERS[task](y, f"the {name}", n_outputs)
     if task != "classes":
-        return Targets(task, values.astype(np.float64), sample_weights(table), values.shape[1])
+        return Targets(task, values.astype(np.float64), weights, values.shape[1])
     if values.min() < 0:
         raise InputError(f"classes are numbered from 0. Received: the label {values.min()}.")
     if n_outputs is None:
         check_several(np.unique(values), f"the {name}")
-    return Targets(task, values, sample_weights(table), n_outputs or int(values.max()) + 1)
+    return Targets(task, values, weights, n_outputs or int(values.max()) + 1)

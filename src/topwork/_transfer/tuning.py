@@ -19,12 +19,15 @@ import tensorflow as tf
 from topwork._data.source import Source
 from topwork._features.cache import open_cache
 from topwork._features.computation import Computation, Run
+from topwork._features.memory import memory_for_features
+from topwork._features.rows import layout_of
 from topwork._features.split import split
 from topwork._features.table import Table
 from topwork._networks.blocks import multiply_adds, up_to
 from topwork._networks.freezing import fine_tune
 from topwork._networks.graph import steps
-from topwork._training.linear import HeldOut, fold_of
+from topwork._store.shards import Bytes
+from topwork._training.linear import HeldOut, fit_linear, fold_of
 from topwork._training.linear_fits import Array
 from topwork._training.one_cycle import OneCycle
 from topwork._training.step import takes_features
@@ -33,7 +36,7 @@ from topwork._transfer.budget import Budget
 from topwork._transfer.choice import Judged
 from topwork._transfer.model import write_solution
 from topwork._transfer.pooled import Candidate, Pooled
-from topwork._transfer.targets import Targets, scores_from_outputs
+from topwork._transfer.targets import scores_from_outputs, targets_of_table
 
 EPOCHS = 8
 PEAK, EPSILON = 3e-4, 1e-3
@@ -60,25 +63,29 @@ class Trial:
 
 
 class Tuning:
-    """Fine-tunes one model, on features at the first boundary that do not change."""
+    """Fine-tunes one model, on features at the first boundary that do not change.
+
+    What its head receives before is computed in the same reading, and labels are taken from it, because
+    data may have another order in each.
+    """
 
     def __init__(
         self,
         model: keras.Model,
-        pooled: Pooled,
+        names: list[str],
         candidate: Candidate,
-        targets: Targets,
         source: Source,
+        task: str,
         verbose: str | int,
     ) -> None:
-        self._model, self._pooled, self._candidate = model, pooled, candidate
-        self._targets, self._verbose = targets, verbose
-        self.boundaries = boundaries(model, pooled, candidate)
-        self._prepare(self.boundaries[0])
+        self._model, self._names, self._candidate = model, names, candidate
+        self._prepare(names[0])
         halves = split(model)
-        computation = Computation(model, halves.prefix, open_cache("auto", None), verbose)
+        whole = with_vector_of_head(model, halves.prefix)
+        computation = Computation(model, whole, open_cache("auto", None), verbose)
         (self._table,) = computation.tables(Run(source, "training data", labelled=False))
-        self._tail = halves.tail
+        self._targets = targets_of_table(self._table, task, "training data")
+        self._frontier, self._tail = layout_of(halves.prefix.outputs), halves.tail
         self._start = [np.array(variable) for variable in model.variables]
 
     def trials(self, budget: Budget) -> list[Trial]:
@@ -87,7 +94,7 @@ class Tuning:
         parts = fold_of(self._targets.values[rows], _N_PARTS)
         held_out, rest = rows[parts == 0], rows[parts != 0]
         found: list[Trial] = []
-        for boundary in self.boundaries:
+        for boundary in self._names:
             # What lies nearer to the head takes no longer than what was tried before it.
             expected = found[-1].judged.seconds if found else 0.0
             if not budget.allows(f"fine-tuning from {boundary}", expected):
@@ -125,8 +132,11 @@ class Tuning:
     def _begin_at(self, boundary: str, rows: Array) -> None:
         self.restore()
         self._prepare(boundary)
-        solved = choice.solve(self._pooled, self._candidate, self._targets, rows)
-        write_solution(self._model, solved)
+        n_features = self._table.layout.shapes[0][0]
+        examples = self._targets.examples(rows, self._vectors, n_features)
+        write_solution(
+            self._model, fit_linear(examples, self._targets.loss, memory=memory_for_features())
+        )
 
     def _train(self, rows: Array) -> None:
         part = self._part(rows)  # has to live as long as it is read
@@ -137,15 +147,23 @@ class Tuning:
 
     def _part(self, rows: Array) -> Table:
         """Some of the images, with their labels."""
-        table = self._table
         lengths = [min(_BATCH_SIZE, len(rows) - i) for i in range(0, len(rows), _BATCH_SIZE)]
         return dataclasses.replace(
-            table,
-            read=lambda numbers: table.read(rows[numbers]),
+            self._table,
+            layout=self._frontier,
+            read=lambda numbers: self._features(rows[numbers]),
             y=self._targets.values[rows],
             sample_weight=self._targets.weights[rows].astype("float32"),
             batch_lengths=lengths,
         )
+
+    def _vectors(self, rows: Array) -> Array:
+        """What the head receives of some images while the trunk is as it was."""
+        return self._table.layout.vectors(self._table.read(rows), 0)
+
+    def _features(self, rows: Array) -> Bytes:
+        """What the tail receives of them."""
+        return self._table.read(rows)[:, -self._frontier.row_bytes :]
 
     def _values(self) -> list[Array]:
         return [np.array(variable) for variable in self._model.trainable_variables]
@@ -155,20 +173,26 @@ class Tuning:
             variable.assign(a + share * (b - a))
 
     def _judge(self, name: str, rows: Array, begin: float, note: str) -> Judged:
-        layout, outputs = self._table.layout, []
+        outputs = []
         for first in range(0, len(rows), _BATCH_SIZE):
-            raw = self._table.read(rows[first : first + _BATCH_SIZE])
-            features = layout.unpack(tf.constant(raw))
+            raw = self._features(rows[first : first + _BATCH_SIZE])
+            features = self._frontier.unpack(tf.constant(raw))
             given = self._tail(features[0] if len(features) == 1 else features, training=False)
             outputs.append(np.asarray(given))
         scores = scores_from_outputs(np.concatenate(outputs), self._targets.task)
-        losses = self._targets.losses(scores, rows)
-        seconds = time.perf_counter() - begin
-        return Judged(name, self._candidate, HeldOut(rows, scores, losses), seconds, note)
+        held_out = HeldOut(rows, scores, self._targets.losses(scores, rows))
+        right = self._targets.right(scores, rows)
+        return Judged(name, self._candidate, held_out, right, time.perf_counter() - begin, note)
 
     def _size(self) -> str:
         n = sum(int(np.prod(variable.shape)) for variable in self._model.trainable_variables)
         return f"{n / 1e6:.2f} M trained"
+
+
+def with_vector_of_head(model: keras.Model, prefix: keras.Model) -> keras.Model:
+    """The prefix of a model, with what the head of the model receives as its first output."""
+    vector = keras.Model(model.inputs, model.get_layer("head_output").input)(prefix.inputs)
+    return keras.Model(prefix.inputs, [keras.layers.Identity(dtype="float32")(vector), *prefix.outputs])
 
 
 def boundaries(model: keras.Model, pooled: Pooled, candidate: Candidate) -> list[str]:
