@@ -80,13 +80,27 @@ class TestModel:
         np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, atol=1e-5)
 
     def test_the_recipe_makes_the_same(self, found: Any) -> None:
-        load, *lines = found.evidence.recipe.split("\n")
-        name, cut = re.findall(r'"(\w+)"', load)
-        whole = network(name)
-        backbone = keras.Model(whole.input, whole.get_layer(cut).output)
-        values = {"tw": tw, "backbone": backbone, "train": TRAIN, "validation": VALIDATION}
-        exec("\n".join(lines).replace("train,", "*train, verbose=0,"), values)
-        expected = found.model.predict(VALIDATION[0], verbose=0)
+        assert found.evidence.recipe.startswith("backbone = keras.Model(network.inputs, ")
+        self.assert_recipe_makes_the_same(found, network=network())
+
+    def test_the_recipe_has_the_file_of_the_weights(self, tmp_path: Path) -> None:
+        file = tmp_path / 'of "my own".weights.h5'
+        tw.load_backbone("mobilenet", weights=None, input_shape=(32, 32, 3)).save_weights(file)
+        options = {"weights": {"mobilenet": file}, "fine_tuning": False, "verbose": 0}
+        result = tw.transfer(TRAIN, names=["MobileNet"], **options)
+        load = result.evidence.recipe.split("\n")[0]
+        assert load.startswith('backbone = tw.load_backbone("MobileNet", "conv_')
+        assert "validation" not in result.evidence.recipe
+        self.assert_recipe_makes_the_same(result)
+
+    def test_the_recipe_of_random_weights_says_so(self) -> None:
+        result = tw.transfer(TRAIN, names="mobilenet", weights=None, fine_tuning=False, verbose=0)
+        assert "input_shape=(32, 32, 3), weights=None)\n" in result.evidence.recipe
+
+    def assert_recipe_makes_the_same(self, result: tw.types.Transferred, **values: Any) -> None:
+        values |= {"tw": tw, "keras": keras, "train": TRAIN, "validation": VALIDATION}
+        exec(re.sub(r"\btrain\b", "*train, verbose=0", result.evidence.recipe), values)
+        expected = result.model.predict(VALIDATION[0], verbose=0)
         np.testing.assert_allclose(values["model"].predict(VALIDATION[0], verbose=0), expected, atol=0.02)
 
     def test_the_network_that_was_given_stays_as_it_was(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from topwork._errors import InputError, closest, plain
 from topwork._networks.backbones import cut_points, load_backbone
 from topwork._networks.graph import layer_outputs, require_functional
 from topwork._networks.hub import opened
+from topwork._networks.hub_sources import find_source
 
 Weights = str | os.PathLike[str] | None
 
@@ -60,6 +62,23 @@ def load_network(
     beyond = set(cut_layers) - layer_outputs(network).keys()
     of_top = [layer for layer in cut_points(name) if layer in beyond] if beyond else []
     return load_backbone(name, of_top[-1], weights=weights, input_shape=shape) if of_top else network
+
+
+def by_hand(given: str | keras.Model, cut: str, weights: Weights, shape: Any) -> str:
+    """Python that makes the network up to a cut, as `load_network` made the whole of it.
+
+    A model of the user's own is called `network`.
+    """
+    is_own = isinstance(given, keras.Model)
+    if is_own and find_source(given, None) is None:
+        return f'keras.Model(network.inputs, network.get_layer("{cut}").output)'
+    name = _quoted(given) if isinstance(given, (str, os.PathLike)) else "network"
+    of_file = "" if is_own or weights == "imagenet" else f", weights={weights and _quoted(weights)}"
+    return f'tw.load_backbone({name}, "{cut}", input_shape={tuple(shape)}{of_file})'
+
+
+def _quoted(text: str | os.PathLike[str]) -> str:
+    return json.dumps(os.fspath(text), ensure_ascii=False)
 
 
 def check_network(network: keras.Model, others: Sequence[str]) -> None:

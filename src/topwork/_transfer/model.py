@@ -45,8 +45,8 @@ def write_solution(model: keras.Model, solved: LinearModel) -> None:
     model.get_layer("head_output").set_weights([kernel, bias])
 
 
-def recipe(candidate: Candidate, targets: Targets, input_shape: Any) -> str:
-    """The lines of Python that make the same model by hand."""
+def recipe(candidate: Candidate, targets: Targets, backbone: str, is_measured: bool) -> str:
+    """The lines of Python that make the same model by hand, on a backbone that a line makes."""
     options = [f"{targets.n_outputs}", "hidden_units=None"]
     if candidate.pyramid:
         options.append('pooling="pyramid"')
@@ -57,9 +57,8 @@ def recipe(candidate: Candidate, targets: Targets, input_shape: Any) -> str:
         options.append(f"with_layers=[{names}]")
     return "\n".join(
         [
-            f'backbone = tw.load_backbone("{candidate.network}", "{candidate.cuts[-1]}", '
-            f"input_shape={tuple(input_shape)})",
+            f"backbone = {backbone}",
             f"model = tw.add_head({', '.join(options)})(tw.freeze(backbone))",
-            "tw.fit_head(model, train, validation_data=validation)",
+            f"tw.fit_head(model, train{', validation_data=validation' if is_measured else ''})",
         ]
     )

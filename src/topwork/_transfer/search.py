@@ -12,7 +12,7 @@ from topwork._data.imbalance import warn_of_counts
 from topwork._data.source import joined
 from topwork._errors import InputError
 from topwork._evidence.labelled import LabelledData
-from topwork._evidence.networks import check_network
+from topwork._evidence.networks import Weights, by_hand, check_network
 from topwork._evidence.tasks import SeenLabels
 from topwork._features.cache import Cache
 from topwork._networks.blocks import multiply_adds
@@ -49,9 +49,11 @@ class Found:
     decision: Decision
     seconds_per_multiply_add: float | None
 
-    def recipe(self) -> str:
-        shape = self.pooled.network.inputs[0].shape[1:]
-        return recipe(self.judged.candidate, self.pooled.targets, shape)
+    def recipe(self, given: str | keras.Model, weights: Weights) -> str:
+        """The lines that make the same by hand, of the network as the user gave it."""
+        candidate, pooled = self.judged.candidate, self.pooled
+        backbone = by_hand(given, candidate.cuts[-1], weights, pooled.network.inputs[0].shape[1:])
+        return recipe(candidate, pooled.targets, backbone, is_measured=len(pooled.tables) > 1)
 
 
 class Search:

@@ -134,12 +134,14 @@ def transfer(
     for network, name in zip(networks, listed, strict=True):
         search.try_network(own_copy(network) if network is name else network)
     found = search.found()
+    given = listed[[network.name for network in networks].index(found.pooled.network.name)]
     tuned = fine_tuned(found, data[0], budget, verbose) if fine_tuning else None
     model = solved(found, data[0]) if tuned is None or tuned.model is None else tuned.model
     evidence = Evidence(
         decisions=(found.decision, *([] if tuned is None else [tuned.decision])),
         result=measured(model, found, data),
-        recipe=found.recipe() + ("" if tuned is None else tuned.recipe()),
+        recipe=found.recipe(given, weights_of(given, weights))
+        + ("" if tuned is None else tuned.recipe()),
         left_out=tuple(budget.left_out),
         seconds=budget.spent,
     )
