@@ -1,7 +1,7 @@
-"""Two classes of photographs: train a new head, fine-tune, save, and use what was saved.
+"""Two classes of photographs: a new head, fine-tuning, saving, and using what was saved.
 
 python examples/cats_and_dogs.py --data DIR --weights FILE
-python examples/cats_and_dogs.py --data DIR --backbone vgg16 --views 4
+python examples/cats_and_dogs.py --data DIR --backbone vgg16 --hidden-units 256 --views 4
 
 DIR holds `train` and `validation`, each with one folder of photographs for each of the two classes.
 """
@@ -20,7 +20,7 @@ CUT_LAYERS = {"inception_v3": "mixed7", "mobilenet": "conv_pw_12_relu", "vgg16":
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The defaults are those of the course notebook that this example comes from."""
+    """The network and its cut are those of the course notebook that this example comes from."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -31,10 +31,11 @@ def parse_arguments() -> argparse.Namespace:
     add("--weights", default="imagenet", metavar="FILE", help="a file, `imagenet` or `none`")
     add("--image-size", type=int, default=150)
     add("--pooling", choices=["avg", "max", "flatten"], default="avg")
-    add("--views", type=int, default=0, help="augmented copies of each photograph; 0: as it is")
-    add("--epochs", type=int, default=20, help="of the head")
+    add("--hidden-units", type=int, help="of a head that is trained; default: none, it is solved")
+    add("--epochs", type=int, default=20, help="of a head that is trained")
+    add("--views", type=int, default=0, help="augmented copies to train on; 0: photographs as they are")
     add("--unfreeze-from", help="index or name; default: recommended, 172 for inception_v3")
-    add("--tune-epochs", type=int, default=10, help="of fine-tuning; 0: none")
+    add("--tune-epochs", type=int, default=8, help="of fine-tuning; 0: none")
     add("--layer-decay", type=float, default=1.0, help="learning rate from a block to the one below")
     add("--photo", type=Path, help="what the saved model is tried on; default: one of DIR")
     add("--output", type=Path, default=Path(), help="where the plot and the model are put")
@@ -56,24 +57,28 @@ def main() -> None:
         input_shape=(args.image_size, args.image_size, 3),
     )
     tw.freeze(backbone)
-    model = tw.add_head(n_classes=1, dropout=0.2, pooling=args.pooling)(backbone)
+    model = tw.add_head(n_classes=1, pooling=args.pooling, hidden_units=args.hidden_units)(backbone)
 
-    options = {"validation_data": validation}
+    training = {"validation_data": validation}
     if args.views:
-        options |= {"augment": tw.data.augmentation(), "views": args.views}
-    stop = tw.callbacks.StopAt(0.999)
-    histories = [tw.fit(model, train, epochs=args.epochs, callbacks=[stop], **options)]
+        training |= {"augment": tw.data.augmentation(), "views": args.views}
+    if args.hidden_units is None:
+        histories = [tw.fit_head(model, train, validation_data=validation)]
+    else:
+        model.compile("adam", model.loss, metrics=["accuracy"])
+        rate = tw.callbacks.OneCycle()
+        histories = [tw.fit(model, train, epochs=args.epochs, callbacks=[rate], **training)]
     print(f"Head only: validation accuracy {validation_accuracy(histories[0]):.4f}")
 
     if args.tune_epochs:
         boundary = args.unfreeze_from
         boundary = int(boundary) if boundary and boundary.isdigit() else boundary
-        tw.fine_tune(model, boundary, layer_decay=args.layer_decay)
+        tw.fine_tune(model, boundary, optimizer="adam", layer_decay=args.layer_decay)
+        rate = tw.callbacks.OneCycle(3e-4)
         # Should no epoch be better than the head alone was, its weights come back.
         guard = tw.callbacks.KeepBest(baseline=histories[0])
-        histories.append(
-            tw.fit(model, train, epochs=args.tune_epochs, callbacks=[stop, guard], **options)
-        )
+        callbacks = [rate, guard]
+        histories.append(tw.fit(model, train, epochs=args.tune_epochs, callbacks=callbacks, **training))
         last = validation_accuracy(histories[1])
         print(f"Fine-tuned: validation accuracy {last:.4f} in the last epoch, {guard.best:.4f} kept")
 

@@ -27,9 +27,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--cut-layer", help="default: the last feature map")
     add("--weights", default="imagenet", metavar="FILE", help="a file, `imagenet` or `none`")
     add("--image-size", type=int, default=299)
-    add("--epochs", type=int, default=20, help="of the head")
     add("--unfreeze-from", help="index or name; default: recommended, 172 for inception_v3")
-    add("--tune-epochs", type=int, default=10, help="of fine-tuning")
+    add("--tune-epochs", type=int, default=8, help="of fine-tuning")
     add("--output", type=Path, default=Path(), help="where the plot and the model are put")
     return parser.parse_args()
 
@@ -47,13 +46,16 @@ def main() -> None:
         input_shape=(args.image_size, args.image_size, 3),
     )
     tw.freeze(backbone)
-    model = tw.add_head(n_classes=len(class_names))(backbone)
-    head = tw.fit(model, train, validation_data=validation, epochs=args.epochs)
+    model = tw.add_head(n_classes=len(class_names), hidden_units=None)(backbone)
+    head = tw.fit_head(model, train, validation_data=validation)
 
     boundary = args.unfreeze_from
-    tw.fine_tune(model, int(boundary) if boundary and boundary.isdigit() else boundary)
+    boundary = int(boundary) if boundary and boundary.isdigit() else boundary
+    tw.fine_tune(model, boundary, optimizer="adam")
+    rate = tw.callbacks.OneCycle(3e-4)
     guard = tw.callbacks.KeepBest(baseline=head)  # fine-tuning must do no harm
-    tuned = tw.fit(model, train, validation_data=validation, epochs=args.tune_epochs, callbacks=[guard])
+    callbacks, epochs = [rate, guard], args.tune_epochs
+    tuned = tw.fit(model, train, validation_data=validation, epochs=epochs, callbacks=callbacks)
 
     args.output.mkdir(parents=True, exist_ok=True)
     plot = tw.interpret.plot_history(head, tuned, labels=["head", "fine-tuning"])

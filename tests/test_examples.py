@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,11 +33,16 @@ def run(name: str, *arguments: object) -> str:
     return result.stdout
 
 
-def test_cats_and_dogs(tmp_path: Path, make_photos: Callable[..., Path]) -> None:
+@pytest.mark.parametrize(
+    "head",
+    [(), pytest.param(("--hidden-units", 8, "--epochs", 1), marks=pytest.mark.slow)],
+    ids=["solved", "trained"],
+)
+def test_cats_and_dogs(head: Any, tmp_path: Path, make_photos: Callable[..., Path]) -> None:
     for part in ("train", "validation"):
         make_photos(tmp_path / "data" / part, ("cats", "dogs"), per_class=6)
     small = ("--backbone", "mobilenet", "--weights", "none", "--image-size", 32)
-    short = ("--epochs", 1, "--tune-epochs", 1, "--views", 2, "--output", tmp_path)
+    short = (*head, "--tune-epochs", 1, "--views", 2, "--output", tmp_path)
     printed = run("cats_and_dogs.py", "--data", tmp_path / "data", *small, *short)
     assert "Head only: validation accuracy" in printed
     assert "Fine-tuned: validation accuracy" in printed
@@ -84,9 +90,7 @@ def test_several_labels(tmp_path: Path) -> None:
 def test_many_classes(tmp_path: Path, make_photos: Callable[..., Path]) -> None:
     data = make_photos(tmp_path / "data", ("a", "b", "c", "d"), per_class=6)
     small = ("--backbone", "mobilenet", "--weights", "none", "--image-size", 32)
-    run(
-        "many_classes.py", "--data", data, *small, "--epochs", 1, "--tune-epochs", 1, "--output", tmp_path
-    )
+    run("many_classes.py", "--data", data, *small, "--tune-epochs", 1, "--output", tmp_path)
     assert list(tmp_path.glob("*.png"))
     assert list(tmp_path.glob("*.keras"))
 
