@@ -45,6 +45,6 @@ def load_photo(path: Path, image_size: int) -> np.ndarray:
         path,
         target_size=(image_size, image_size),
         keep_aspect_ratio=True,
-        interpolation="bilinear",
+        interpolation="hamming",  # the nearest to what `read_folder` does
     )
     return keras.utils.img_to_array(photo)[None]

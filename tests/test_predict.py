@@ -129,6 +129,22 @@ class TestResized:
         assert resized(np.zeros(shape, "float32"), 31, 17).shape == (31, 17, 3)
         assert resized(np.zeros(shape, "float32"), 31, 17, Setting(part=0.875)).shape == (31, 17, 3)
 
+    def test_load_img_of_keras_reads_alike(self, tmp_path: Path) -> None:
+        # So says docs/getting-started.md of photographs that are read where topwork is not.
+        rng = np.random.default_rng(0)
+        picture = resized(rng.uniform(0, 255, (40, 55, 3)), 201, 299).astype("uint8")
+        keras.utils.save_img(tmp_path / "photo.png", picture, scale=False)
+        expected = resized(picture, 64, 64)
+        options = {"target_size": (64, 64), "keep_aspect_ratio": True}
+        difference = {
+            way: np.abs(
+                keras.utils.load_img(tmp_path / "photo.png", interpolation=way, **options) - expected
+            ).mean()
+            for way in ("nearest", "bilinear", "box", "hamming", "bicubic", "lanczos")
+        }
+        assert min(difference, key=difference.__getitem__) == "hamming", difference
+        assert difference["nearest"] > 2 * difference["hamming"], difference
+
     def test_the_model_sees_raw_pixels(self) -> None:
         image = np.full((50, 40, 3), 255.0)
         np.testing.assert_allclose(resized(image, 8, 8), 255, rtol=1e-6)
