@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from topwork._data.images import Setting
+from topwork._data.order import is_shuffled_anew
 from topwork._data.source import Source
 from topwork._networks.record import Record, read_record, write_record
 from topwork._private_keras import dataset_inputs, is_shuffled, keeps_order
@@ -80,9 +81,9 @@ def in_order(data: Any) -> tuple[Any, tuple[str, ...] | None]:
 def _paths_of(data: Any) -> tuple[str, ...] | None:
     """The files of a data set, if all that was done to it since they were listed keeps their order."""
     if isinstance(data, keras.utils.PyDataset):
-        # `filepaths` and `shuffle` is what the iterators of older code have.
+        # `filepaths` is what the iterators of older code have.
         paths = getattr(data, "file_paths", None) or getattr(data, "filepaths", None)
-        return None if not paths or getattr(data, "shuffle", False) else tuple(map(str, paths))
+        return None if not paths or is_shuffled_anew(data) else tuple(map(str, paths))
     while isinstance(data, tf.data.Dataset):
         origin = getattr(data, "_topwork_origin", None)
         if origin is not None:

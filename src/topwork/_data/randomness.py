@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from topwork._data.data_sets import begin_epoch, has_epochs, items
+from topwork._data.order import is_shuffled_anew
 from topwork._data.ragged import array_of
 from topwork._errors import warn
 from topwork._private_keras import (
@@ -129,16 +130,12 @@ def _step_by_order(dataset: tf.data.Dataset) -> str | None:
     if constant_below(dataset):
         return None
     name, inputs = type(dataset).__name__, dataset_inputs(dataset)
-    is_combined = name in ("_ZipDataset", "_ScanDataset") and any(map(_is_shuffled_anew, inputs))
+    is_combined = name in ("_ZipDataset", "_ScanDataset") and any(map(is_shuffled_anew, inputs))
     # What chooses between data sets is hidden from reading.
     is_chosen = name == "_DirectedInterleaveDataset" and type(inputs[0]).__name__ == "_VariantDataset"
     if is_combined or is_chosen:
         return name.strip("_").removesuffix("Dataset")
     return next(filter(None, map(_step_by_order, inputs)), None)
-
-
-def _is_shuffled_anew(dataset: tf.data.Dataset) -> bool:
-    return any(name == "_ShuffleDataset" for name, _, _ in dataset_steps(dataset))
 
 
 def has_changing_state(operation: str) -> bool:
@@ -167,7 +164,7 @@ def _changing_steps(dataset: tf.data.Dataset) -> str | None:
     if any(name == "_RandomDataset" for name, _, _ in steps):
         return "a random data set in it"
     for name, is_part, below in steps:
-        if is_part and _is_shuffled_anew(below):
+        if is_part and is_shuffled_anew(below):
             return (
                 f"a part of shuffled images ({name.strip('_')} after shuffle), another one in each epoch"
             )

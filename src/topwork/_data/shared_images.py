@@ -12,13 +12,12 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from topwork._data.digests import digests
+from topwork._data.order import is_shuffled_anew
 from topwork._data.ragged import in_even_parts
 from topwork._data.source import Batch, Source
 from topwork._errors import warn
-from topwork._private_keras import dataset_steps
 
 _MOST_NAMED = 3
 Hashes = npt.NDArray[np.int64]
@@ -145,8 +144,7 @@ class _Hashed:
         data = self._source.given[0]
         if self.is_read_by_keras and isinstance(data, keras.utils.PyDataset):
             return False
-        is_dataset = isinstance(data, tf.data.Dataset)
-        return not (is_dataset and any(name == "_ShuffleDataset" for name, *_ in dataset_steps(data)))
+        return not is_shuffled_anew(data)
 
     @property
     def files(self) -> list[str]:

@@ -15,9 +15,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from topwork._data.data_sets import begin_epoch
 from topwork._data.decoding import decode_file, read_bytes
 from topwork._data.headers import Undecodable
 from topwork._data.images import Setting, resized
+from topwork._data.order import warn_of_order
 from topwork._data.origin import class_names_of, in_order, origin_of
 from topwork._data.ragged import array_of
 from topwork._data.unreadable import image_files
@@ -141,7 +143,10 @@ def _of_images(data: Any, name: str, verbose: Any) -> Gallery:
             count()
 
     def full(numbers: Iterable[int]) -> dict[int, Picture]:
-        return _found_again(data, {number: keys[number] for number in numbers})
+        wanted = {number: keys[number] for number in numbers}
+        if wanted:
+            warn_of_order(data, lambda: list(map(_digest, next(_batches(data))[0])))
+        return _found_again(data, wanted)
 
     known = None if not labels or labels[0] is None else np.concatenate(labels)
     texts = _texts(known, class_names_of(data))
@@ -176,14 +181,17 @@ def _batches(data: Any) -> Iterator[tuple[Any, Any]]:
             )
         elements: Iterable[Any] = in_order(data)[0]
     elif isinstance(data, keras.utils.PyDataset):
+        begin_epoch(data)
         elements = (data[i] for i in range(len(data)))
-    elif inspect.isroutine(data):
+    elif inspect.isroutine(data) or inspect.isgeneratorfunction(data):
         elements = data()
     else:
         yield _arrays(data)
         return
     for element in elements:
-        yield _arrays(element)
+        # As Keras takes it; other lists hold images of several sizes.
+        is_pair = isinstance(element, list) and len(element) in (2, 3) and np.ndim(element[0]) == 4
+        yield _arrays(tuple(element) if is_pair else element)
 
 
 def _arrays(element: Any) -> tuple[Any, Any]:

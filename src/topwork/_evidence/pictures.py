@@ -42,11 +42,6 @@ class Watched:
             self._keys.append(digests(batch.inputs[:1]))
             yield batch
 
-    def comes_in_order(self) -> bool:
-        """Whether the first images come first again, when the data is read a second time."""
-        first = next(self._source.batches(), None)
-        return first is None or bool((digests(first.inputs[:1]) == self._keys[0]).all())
-
     def pictures(self, numbers: Iterable[int]) -> dict[int, Picture]:
         """The images with these numbers, as far as they are found again."""
         wanted = list(numbers)

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from topwork._data.order import first_of, warn_of_order
 from topwork._data.origin import class_names_of, in_order, origin_of
 from topwork._data.randomness import warn_of_randomness
 from topwork._data.reading import open_source
@@ -104,7 +105,9 @@ def suspects(
     if task == "classes":
         check_classes(targets, names)
     doubts = _doubts(table, targets, task, len(names))
-    files = _files(watched, paths, len(table))
+    if paths is None:
+        warn_of_order(data, first_of(source))
+    files = [None] * len(table) if paths is None else paths
     return _ranked(doubts, names, task, n, files, watched)
 
 
@@ -132,18 +135,6 @@ def _doubts(table: Table, targets: Array, task: str, n_names: int) -> Doubts:
 
 
 _DOUBTS = {"classes": doubts_of_classes, "labels": doubts_of_labels, "numbers": doubts_of_numbers}
-
-
-def _files(watched: Watched, paths: Sequence[str] | None, n: int) -> Sequence[str | None]:
-    """The file of each image, None where it is not known."""
-    if paths is not None:
-        return paths
-    if not watched.comes_in_order():
-        warn(
-            "the data comes in another order each time that it is read: index is the place of an image "
-            "in the first reading. Read it with topwork.data.read_folder, or with shuffle=False."
-        )
-    return [None] * n
 
 
 def _ranked(

@@ -19,7 +19,8 @@ class Mistake:
     """An image taken for what it does not show.
 
     Attributes:
-        index: Its place in the data, counted from 0.
+        index: Its place in the data, counted from 0; of data that is shuffled anew each time that it is
+            read, in the reading that it was found in.
         image: Its pixels, as the model received them.
         true: The class it shows.
         predicted: The class it was taken for.
@@ -59,7 +60,8 @@ class NumberMistake:
     """An image of which a number is far off.
 
     Attributes:
-        index: Its place in the data, counted from 0.
+        index: Its place in the data, counted from 0; of data that is shuffled anew each time that it is
+            read, in the reading that it was found in.
         image: Its pixels, as the model received them.
         name: The number in question.
         true: What it is.

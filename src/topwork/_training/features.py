@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from topwork._data.order import first_of, warn_of_order
 from topwork._data.origin import in_order
 from topwork._data.reading import open_source
 from topwork._errors import InputError, closest, public
@@ -62,11 +63,14 @@ def features(
     """
     require_functional(model)
     part = keras.Model(model.inputs, feature_tensor(model, layer))
-    source = open_source(part, in_order(x)[0])
+    ordered, paths = in_order(x)
+    source = open_source(part, ordered)
     cache = open_cache("auto", cache_dir, engine, precision)
     computation = Computation(part, part, cache, verbose)
     (table,) = computation.tables(Run(source, "data", labelled=False, may_be_empty=True))
     computation.say([table])
+    if paths is None:
+        warn_of_order(x, first_of(source))
     rows = table.read(np.arange(len(table)))
     return table.layout.unpack(tf.constant(rows))[0].numpy()
 
