@@ -229,6 +229,13 @@ class TestWhatIsSaid:
         with pytest.raises(ValueError, match=r"class_names has 2 names, and the data 3 classes"):
             found_in(means, (images, right), class_names=["a", "b"])
 
+    def test_a_classifier_that_learned_nothing(self, means: keras.Model) -> None:
+        images = np.full((20, 4, 4, 3), 100.0, "float32")
+        with pytest.warns(
+            UserWarning, match=r"suspects: the classifier agrees with .* of the labels, and 50"
+        ):
+            found_in(means, (images, np.arange(20) % 2))
+
     def test_warnings(self, means: keras.Model) -> None:
         images, right, _ = coloured()
         right[0] = 3

@@ -65,7 +65,7 @@ def doubts_of_classes(scores: Array, classes: Array) -> Doubts:
         probability=np.exp(logs[images, classes]),
         is_suspect=doubt > 0,
         n_likely=_n_confident(np.exp(logs), classes),
-        share_right=float((doubt <= 0).mean()),
+        share_right=float((doubt < 0).mean()),  # where all are alike, it agrees with nothing
     )
 
 

@@ -105,6 +105,8 @@ def suspects(
     if task == "classes":
         check_classes(targets, names)
     doubts = _doubts(table, targets, task, len(names))
+    if task == "classes":
+        _warn_of_chance(doubts.share_right, targets)
     if paths is None:
         warn_of_order(data, first_of(source))
     files = [None] * len(table) if paths is None else paths
@@ -117,6 +119,16 @@ def _warn_of_what_was_trained(model: keras.Model, part: keras.Model) -> None:
         warn(
             f"layers of {model.name!r} before its head were trained. If that was on these labels, they "
             "know the wrong ones by heart. Use a backbone that was not: load_backbone(...)."
+        )
+
+
+def _warn_of_chance(share_right: float, classes: Array) -> None:
+    largest = np.unique(classes, return_counts=True)[1].max() / len(classes)
+    if share_right <= largest:
+        warn(
+            f"the classifier agrees with {share_right:.1%} of the labels, and {largest:.1%} are of the "
+            "most frequent class: it has learned nothing that tells the classes apart, and what it "
+            "contradicts is chance. Use another network or cut layer, or more images."
         )
 
 
