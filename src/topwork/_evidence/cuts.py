@@ -227,7 +227,8 @@ def _compare(
         for cut, pooling in features.parts:
             rows.append(_row(network, cut, pooling, features))
             count()
-    say(f"{len(cuts)} cuts of {network.name} probed in {time.perf_counter() - start:.1f} s.", verbose)
+    n_cuts = f"{len(cuts)} cut{'' if len(cuts) == 1 else 's'}"
+    say(f"{n_cuts} of {network.name} probed in {time.perf_counter() - start:.1f} s.", verbose)
     return rows
 
 

@@ -176,7 +176,8 @@ def _draw(axes: Any, decision: Decision, options: list[Option]) -> None:
     axes.set_ylim(len(options) - 0.5, -0.5)
     axes.set_title(decision.question, loc="left", fontsize="medium")
     unit = " (%)" if scale == 100 else ""
-    axes.set_xlabel(f"{decision.figure_name}{unit}\non {decision.judged_on}", fontsize="small")
+    what = f"{decision.figure_name}{unit}; the loss decides what is taken"
+    axes.set_xlabel(f"{what}\non {decision.judged_on}", fontsize="small")
     axes.grid(axis="x", color="0.85", lw=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
