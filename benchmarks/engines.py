@@ -13,6 +13,7 @@ brackets, by the whole Keras model in float32 with the same head. The last colum
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import tempfile
 import time
@@ -25,7 +26,7 @@ import numpy as np
 from accuracy import NETWORKS, SETS, read
 
 import topwork as tw
-from topwork._features.engine import Engine
+from topwork._features.engine import Engine, open_engine
 from topwork._features.frozen_part import BATCH_SIZE, FrozenPart
 
 ENGINES = [("tensorflow", "float32"), ("openvino", "float32"), ("openvino", "bfloat16")]
@@ -60,7 +61,7 @@ def rows(arguments: Any, name: str, cache_dir: Path) -> list[list[str]]:
     data = {each: load(arguments.material / "data" / each, size, SETS[each]) for each in arguments.sets}
     plain = {each: features(backbone, test[0], ENGINES[0], cache_dir) for each, (_, test) in data.items()}
     table = []
-    for engine in ENGINES:
+    for engine in engines():
         speed, cpu, difference = found[engine]
         plain_speed, plain_cpu, _ = found[ENGINES[0]]
         figures = (
@@ -79,6 +80,12 @@ def rows(arguments: Any, name: str, cache_dir: Path) -> list[list[str]]:
     return table
 
 
+@functools.cache
+def engines() -> list[tuple[str, str]]:
+    """Those that this processor has the instructions for; of others a warning says so."""
+    return [each for each in ENGINES if open_engine(*each).precision == each[1]]
+
+
 def photographs(material: Path, size: int) -> Any:
     """One batch."""
     data = keras.utils.image_dataset_from_directory(
@@ -94,9 +101,9 @@ def photographs(material: Path, size: int) -> Any:
 def speeds(backbone: Any, images: Any, n_rounds: int) -> dict[Any, tuple[float, float, float]]:
     """Images a second, milliseconds of processor time an image, and the difference of each engine."""
     pooled = keras.Model(backbone.inputs, keras.layers.GlobalAveragePooling2D()(backbone.outputs[0]))
-    parts = {each: FrozenPart(pooled, Engine(*each, is_required=True)) for each in ENGINES}
+    parts = {each: FrozenPart(pooled, Engine(*each, is_required=True)) for each in engines()}
     rows = {each: part.rows([images]).view(np.float32) for each, part in parts.items()}
-    seconds: dict[Any, list[tuple[float, float]]] = {each: [] for each in ENGINES}
+    seconds: dict[Any, list[tuple[float, float]]] = {each: [] for each in engines()}
     for _ in range(n_rounds):
         for each, part in parts.items():
             start, cpu = time.perf_counter(), time.process_time()
@@ -110,7 +117,7 @@ def speeds(backbone: Any, images: Any, n_rounds: int) -> dict[Any, tuple[float, 
             1000 * statistics.median(cpu for _, cpu in seconds[each]) / BATCH_SIZE,
             float(np.mean(np.linalg.norm(rows[each] - plain, axis=1) / size)),
         )
-        for each in ENGINES
+        for each in engines()
     }
 
 

@@ -77,7 +77,7 @@ def _quoted(names: Any) -> str:
 
 
 def _chosen(precision: str) -> Engine:
-    """The fastest engine for a precision: on a processor OpenVINO, which in float32 gains little."""
+    """The fastest engine for a precision. In float32 it is TensorFlow, whose numbers are the model's."""
     if precision == "float32" or has_gpu():
         return Engine("tensorflow", precision)
     if missing := _missing_openvino():
