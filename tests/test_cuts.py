@@ -390,6 +390,8 @@ def test_what_is_in_the_store_is_not_computed_again(
     assert "0 computed and 100 found" in printed
     assert "topwork: 4 cuts of small probed in " in printed
     assert first.rows == second.rows
+    compare_cuts(network, TRAIN, VALIDATION, cut_layers=[first.rows[0].cut_layer], cache_dir=tmp_path)
+    assert "topwork: 1 cut of small probed in " in capsys.readouterr().out
 
 
 def test_verbose_0_is_silent(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 
 import topwork as tw
+from reordered import Reordered
 
 RANDOM = np.random.default_rng(0)
 CLASSES = RANDOM.permutation(np.arange(48) % 3)
@@ -25,24 +26,6 @@ for _class in range(3):
 IMAGES[40:42], CLASSES[40:42] = IMAGES[2:4], CLASSES[2:4]
 LABELS = CLASSES.copy()
 LABELS[[7, 20]] = (LABELS[[7, 20]] + 1) % 3
-
-
-class Reordered(keras.utils.PyDataset):
-    """Batches in an order of their own in each epoch."""
-
-    def __init__(self, images: Any, labels: Any, order: Any = RANDOM.permutation) -> None:
-        super().__init__()
-        self._data, self._next_order = (images, labels), order
-
-    def __len__(self) -> int:
-        return -(-len(self._data[0]) // 7)
-
-    def __getitem__(self, index: int) -> Any:
-        rows = self._order[7 * index : 7 * index + 7]
-        return [each[rows] for each in self._data]
-
-    def on_epoch_begin(self) -> None:
-        self._order = self._next_order(len(self._data[0]))
 
 
 def batches_in(order: Callable[[int], Any], images: Any, labels: Any) -> Iterator[Any]:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 import topwork as tw
 from plain_process import run_without_topwork
+from reordered import Reordered
 from topwork._data.reading import open_source
 from topwork._features.cache import open_cache
 from topwork._training.linear import HeldOut, LinearModel, cross_validate, fit_linear
@@ -511,25 +512,6 @@ def test_data_that_changes_is_said() -> None:
     flipped = data.map(lambda x, y: (tf.image.random_flip_left_right(x), y))
     with pytest.warns(UserWarning, match="transfer: the training data is augmented at random"):
         tw.transfer(flipped, names=network(), fine_tuning=False, verbose=0)
-
-
-class Reordered(keras.utils.PyDataset):
-    """Batches in an order of their own in each epoch."""
-
-    def __init__(self, images: Any, labels: Any) -> None:
-        super().__init__()
-        self._data, self._random = (images, labels), np.random.default_rng(0)
-        self._order = self._random.permutation(len(labels))
-
-    def __len__(self) -> int:
-        return len(self._order) // 6
-
-    def __getitem__(self, index: int) -> Any:
-        rows = self._order[6 * index : 6 * index + 6]
-        return tuple(each[rows] for each in self._data)
-
-    def on_epoch_begin(self) -> None:
-        self._order = self._random.permutation(len(self._order))
 
 
 class TestAnotherOrderInEachReading:

@@ -12,7 +12,7 @@ from topwork._data.arrays import is_data_set
 from topwork._data.data_sets import has_epochs
 from topwork._data.digests import digests
 from topwork._data.ragged import in_even_parts
-from topwork._data.source import Source
+from topwork._data.source import Batch, Source
 from topwork._errors import warn
 from topwork._private_keras import dataset_steps
 
@@ -27,14 +27,24 @@ def is_shuffled_anew(data: Any) -> bool:
     return False
 
 
-def warn_of_order(data: Any, first: Callable[[], Any]) -> None:
+def warn_of_order(data: Any, source: Source) -> None:
+    """Warn where images have another place in each reading of a source; `data` is what was given."""
+    warn_if_reordered(data, lambda: _key(source.first), lambda: _key(next(source.batches(), None)))
+
+
+def _key(batch: Batch | None) -> bytes | None:
+    return None if batch is None else in_even_parts(digests, batch.inputs[:1]).tobytes()
+
+
+def warn_if_reordered(data: Any, first: Callable[[], Any], again: Callable[[], Any]) -> None:
     """Warn where images have another place in each reading.
 
     Args:
         data: As the user gave it.
-        first: Begins to read it, and gives what its first images are known by.
+        first: Gives what the first images of a reading are known by.
+        again: Gives the same of another reading.
     """
-    if is_data_set(data) and _differs(data, first):
+    if is_data_set(data) and _differs(data, first, again):
         warn(
             "the data comes in another order each time that it is read: results and the numbers of "
             "images are in the order of this one reading, and labels of another do not go with them. "
@@ -42,17 +52,7 @@ def warn_of_order(data: Any, first: Callable[[], Any]) -> None:
         )
 
 
-def first_of(source: Source) -> Callable[[], Any]:
-    """What begins to read a source, for `warn_of_order`."""
-
-    def first() -> Any:
-        batch = next(source.batches(), None)
-        return None if batch is None else in_even_parts(digests, batch.inputs[:1]).tobytes()
-
-    return first
-
-
-def _differs(data: Any, first: Callable[[], Any]) -> bool:
+def _differs(data: Any, first: Callable[[], Any], again: Callable[[], Any]) -> bool:
     if isinstance(data, tf.data.Dataset) and is_shuffled_anew(data):
         return True
-    return bool(first() != first())
+    return bool(first() != again())

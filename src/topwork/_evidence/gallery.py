@@ -19,7 +19,7 @@ from topwork._data.data_sets import begin_epoch
 from topwork._data.decoding import decode_file, read_bytes
 from topwork._data.headers import Undecodable
 from topwork._data.images import Setting, resized
-from topwork._data.order import warn_of_order
+from topwork._data.order import warn_if_reordered
 from topwork._data.origin import class_names_of, in_order, origin_of
 from topwork._data.ragged import array_of
 from topwork._data.unreadable import image_files
@@ -142,10 +142,13 @@ def _of_images(data: Any, name: str, verbose: Any) -> Gallery:
             labels.append(y)
             count()
 
+    def first() -> list[bytes]:
+        return list(map(_digest, next(_batches(data))[0]))
+
     def full(numbers: Iterable[int]) -> dict[int, Picture]:
         wanted = {number: keys[number] for number in numbers}
         if wanted:
-            warn_of_order(data, lambda: list(map(_digest, next(_batches(data))[0])))
+            warn_if_reordered(data, first, first)
         return _found_again(data, wanted)
 
     known = None if not labels or labels[0] is None else np.concatenate(labels)

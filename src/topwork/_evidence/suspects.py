@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from topwork._data.order import first_of, warn_of_order
+from topwork._data.order import warn_of_order
 from topwork._data.origin import class_names_of, in_order, origin_of
 from topwork._data.randomness import warn_of_randomness
 from topwork._data.reading import open_source
@@ -108,7 +108,7 @@ def suspects(
     if task == "classes":
         _warn_of_chance(doubts.share_right, targets)
     if paths is None:
-        warn_of_order(data, first_of(source))
+        warn_of_order(data, source)
     files = [None] * len(table) if paths is None else paths
     return _ranked(doubts, names, task, n, files, watched)
 

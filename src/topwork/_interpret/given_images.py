@@ -15,7 +15,7 @@ from topwork._data.arrays import DATA_SETS
 from topwork._data.checks import Guard
 from topwork._data.images import ImageReader, described
 from topwork._data.listing import kind_of_place
-from topwork._data.order import first_of, warn_of_order
+from topwork._data.order import warn_of_order
 from topwork._data.origin import in_order
 from topwork._data.pairs import refuse_pairs
 from topwork._data.ragged import even_parts
@@ -62,7 +62,7 @@ def _of_data_set(model: Any, data: Any) -> Iterator[tuple[list[str], Any]]:
     guard, n_seen = Guard(model, "the data", labelled=False), 0
     source = open_source(model, ordered)
     if paths is None:
-        warn_of_order(data, first_of(source))
+        warn_of_order(data, source)
     for batch in source.batches():
         guard.check(batch.inputs, None)
         for part, _ in even_parts(batch.inputs):

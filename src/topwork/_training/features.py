@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from topwork._data.order import first_of, warn_of_order
+from topwork._data.order import warn_of_order
 from topwork._data.origin import in_order
 from topwork._data.reading import open_source
 from topwork._errors import InputError, closest, public
@@ -70,7 +70,7 @@ def features(
     (table,) = computation.tables(Run(source, "data", labelled=False, may_be_empty=True))
     computation.say([table])
     if paths is None:
-        warn_of_order(x, first_of(source))
+        warn_of_order(x, source)
     rows = table.read(np.arange(len(table)))
     return table.layout.unpack(tf.constant(rows))[0].numpy()
 

@@ -9,7 +9,6 @@ import keras
 import numpy as np
 
 from topwork._data.imbalance import warn_of_counts
-from topwork._data.source import joined
 from topwork._errors import InputError
 from topwork._evidence.labelled import LabelledData
 from topwork._evidence.networks import Weights, by_hand, check_network
@@ -167,15 +166,12 @@ def measured(model: keras.Model, found: Found, data: list[LabelledData]) -> str:
     """What the model reaches on the validation data, in a sentence."""
     if len(data) == 1:
         return "There was no validation data: measure the model on images that are not in it."
-    learnt, outputs, read = found.pooled.targets, [], []
-    for batch in data[1].open(model, SeenLabels(learnt.task)).batches():
-        outputs.append(predict_on_batch(model, batch.inputs[0]))
-        read.append(dataclasses.replace(batch, inputs=[]))
-    rows = np.arange(sum(map(len, outputs)))
-    targets = targets_of(
-        joined(read, "y"), np.ones(len(rows)), learnt.task, data[1].name, learnt.n_outputs
-    )
-    right = targets.right(scores_from_outputs(np.concatenate(outputs), targets.task), rows)
+    targets, parts = found.pooled.targets, []
+    for batch in data[1].open(model, SeenLabels(targets.task)).batches():
+        outputs, equal = predict_on_batch(model, batch.inputs[0]), np.ones(len(batch))
+        shown = targets_of(batch.y, equal, targets.task, data[1].name, targets.n_outputs)
+        parts.append(shown.right(scores_from_outputs(outputs, targets.task), np.arange(len(batch))))
+    right = np.concatenate(parts)
     value, error = float(right.mean()), choice.mean_error(right)
     on = f"on {len(right):,} validation images"
     if targets.figure == "accuracy":
